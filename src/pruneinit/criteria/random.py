@@ -1,0 +1,40 @@
+"""Random pruning, the baseline that every criterion must beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pruneinit.criteria.gradients import Batches
+from pruneinit.masks import Masks
+from pruneinit.weights import prunable, weight
+
+
+@dataclass(frozen=True)
+class Random:
+    """Scores drawn uniformly from [0, 1), independent of weights and data.
+
+    Cost: no pass through the model.
+
+    Attributes:
+        seed: Of the random numbers; the same seed gives the same scores on every device.
+
+    Example:
+        >>> Random(seed=1)(nn.Linear(2, 1))["weight"].shape
+        torch.Size([1, 2])
+    """
+
+    seed: int = 0
+
+    def __call__(
+        self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
+    ) -> dict[str, Tensor]:
+        """Scores for the weights of `masks`, or for all prunable weights."""
+        generator = torch.Generator().manual_seed(self.seed)
+        scores = {}
+        for name in masks if masks is not None else prunable(model):
+            tensor = weight(model, name)
+            scores[name] = torch.rand(tensor.shape, generator=generator).to(tensor.device)
+        return scores

@@ -1,0 +1,45 @@
+"""The error a person can mend: what was given, what was expected, what to do.
+
+Everything a user can get wrong raises `InputError`, so that the command line can show one line and exit with 2
+while a mistake of ours still shows its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something given from outside is wrong; the message says what, and what to do about it."""
+
+
+def unknown(kind: str, given: str, known: Iterable[str]) -> InputError:
+    """The error for a name that is not one of `known`, with the nearest one that is.
+
+    Example:
+        >>> str(unknown("criterion", "snap", ["magnitude", "random", "snip"]))
+        "unknown criterion 'snap': expected one of magnitude, random, snip; did you mean 'snip'?"
+    """
+    names = sorted(known)
+    message = f"unknown {kind} {given!r}: expected one of {', '.join(names)}"
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    return InputError(message + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+def check_sparsity(sparsity: float) -> float:
+    """Return `sparsity` if it is a number in [0, 1), else raise `InputError`.
+
+    Example:
+        >>> check_sparsity(98)
+        Traceback (most recent call last):
+        ...
+        pruneinit.errors.InputError: sparsity must be in [0, 1), got 98; did you mean 0.98?
+    """
+    if not isinstance(sparsity, (int, float)) or isinstance(sparsity, bool):
+        raise InputError(f"sparsity must be a number in [0, 1), got {sparsity!r}")
+    if 0 <= sparsity < 1:
+        return float(sparsity)
+    hint = f"; did you mean {sparsity / 100:g}?" if math.isfinite(sparsity) and 1 < sparsity < 100 else ""
+    raise InputError(f"sparsity must be in [0, 1), got {sparsity:g}{hint}")

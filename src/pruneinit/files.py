@@ -1,0 +1,110 @@
+"""Files that are whole or not there: atomic writes, and tensors in safetensors with a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pruneinit.errors import InputError
+
+FORMAT = "pruneinit"
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; on success it takes the place of `path` in one step.
+
+    A reader, or the next start after a kill, sees the old file or the new one, never half of one.
+
+    Raises:
+        InputError: The folder cannot be made or written.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror}; choose a folder you may write to") from error
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        # A crash of the machine, not only of the program, must find the bytes on the disk before the name.
+        with open(part, "rb") as written:
+            os.fsync(written.fileno())
+        # mkstemp makes files for the owner alone; a result is to be read like any other new file.
+        mask = os.umask(0)
+        os.umask(mask)
+        part.chmod(0o666 & ~mask)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and JSON metadata to one safetensors file, atomically, with a checksum over both.
+
+    Tensors may share memory; each is written in full. Nothing is pickled.
+
+    Args:
+        path: The file to write; its folder is made.
+        tensors: Named tensors on any device.
+        metadata: Anything JSON can hold.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    flat = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    text = json.dumps(metadata, sort_keys=True)
+    header = {"format": FORMAT, "metadata": text, "checksum": _checksum(flat, text)}
+    with replacing(path) as part:
+        save_file(flat, part, metadata=header)
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote: the tensors (on the CPU) and the metadata.
+
+    Raises:
+        InputError: The file is missing, truncated, altered, or not one of ours.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"no file {file}: expected a .safetensors file written by pruneinit")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            header = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{file} is not a whole safetensors file ({error}); copy or save it again") from error
+    if header.get("format") != FORMAT or not {"metadata", "checksum"} <= header.keys():
+        raise InputError(f"{file} was not written by pruneinit: its header names no format {FORMAT!r}")
+    if header["checksum"] != _checksum(tensors, header["metadata"]):
+        raise InputError(f"{file} was altered: its contents do not match the checksum; copy or save it again")
+    metadata: dict[str, Any] = json.loads(header["metadata"])
+    return tensors, metadata
+
+
+def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return digest.hexdigest()

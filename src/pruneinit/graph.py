@@ -1,0 +1,140 @@
+"""The autograd graph of one forward pass, as a thing to ask questions of.
+
+Sets of nodes are Python integers used as bit sets: "everything that a node was computed from" is then one `|` per
+edge, which keeps the search for residual branches linear even in networks of thousands of operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils import _pytree as pytree
+
+from pruneinit.criteria.gradients import describe, scoring_mode
+from pruneinit.errors import InputError
+from pruneinit.reparametrize import replaced
+from pruneinit.weights import plain_name, weight
+
+
+class Graph:
+    """The operations of a forward pass, each after those that it was computed from.
+
+    Attributes:
+        nodes: The autograd nodes in order of computation.
+        parameters: For the index of a leaf node that is a parameter, the parameter's name.
+        children: For each node, the indices of the nodes whose results it takes (None for constants).
+        ancestors: For each node, the bit set of the nodes it was computed from and itself, parameters left out.
+    """
+
+    def __init__(self, outputs: Sequence[Tensor], leaves: dict[int, str]) -> None:
+        self.nodes = _in_order([t.grad_fn for t in outputs])
+        index = {node: i for i, node in enumerate(self.nodes)}
+        self.parameters = {
+            i: leaves[id(node.variable)]
+            for i, node in enumerate(self.nodes)
+            if hasattr(node, "variable") and id(node.variable) in leaves
+        }
+        self.children = [
+            [None if child is None else index[child] for child, _ in node.next_functions] for node in self.nodes
+        ]
+        self.ancestors: list[int] = []
+        for i, children in enumerate(self.children):
+            reach = 0 if i in self.parameters else 1 << i
+            for child in children:
+                if child is not None:
+                    reach |= self.ancestors[child]
+            # What is computed from parameters alone (a transposed weight) counts as a parameter too.
+            self.ancestors.append(reach if self._has_data(i, reach) else 0)
+
+    def name(self, node: int) -> str:
+        """The operation's name, for example `"AddmmBackward0"`."""
+        return str(self.nodes[node].name())
+
+    def weights_of(self, node: int) -> dict[int, str]:
+        """The parameters that an operation takes directly, or through transposes and views; by leaf index."""
+        found: dict[int, str] = {}
+        for child in self.children[node]:
+            while child is not None and self.name(child).startswith(_VIEWS) and not self.ancestors[child]:
+                child = self.children[child][0]
+            if child is not None and child in self.parameters:
+                found[child] = self.parameters[child]
+        return found
+
+    def _has_data(self, node: int, reach: int) -> bool:
+        if node in self.parameters:
+            return False
+        if not self.children[node]:
+            return True
+        return any(child is not None and self.ancestors[child] for child in self.children[node])
+
+
+_VIEWS = ("TBackward", "TransposeBackward", "ViewBackward", "PermuteBackward", "ReshapeAlias", "UnsafeView",
+          "ExpandBackward", "UnsqueezeBackward", "SqueezeBackward", "ToCopyBackward", "AliasBackward")  # fmt: skip
+
+
+def members(bits: int) -> Iterator[int]:
+    """The elements of a bit set, smallest first.
+
+    Example:
+        >>> list(members(0b1011))
+        [0, 1, 3]
+    """
+    while bits:
+        low = bits & -bits
+        yield low.bit_length() - 1
+        bits ^= low
+
+
+def trace(model: nn.Module, example: Any) -> Graph:
+    """The graph of `model(example)`; the model is left as it was.
+
+    Args:
+        model: Any module.
+        example: A tensor, a tuple of positional arguments, or a dictionary of keyword arguments.
+
+    Raises:
+        InputError: The model cannot be run on the example, or returns nothing that depends on its parameters.
+    """
+    tensors = {plain_name(name): weight(model, plain_name(name)) for name, _ in model.named_parameters()}
+    tensors = {n: t.detach().requires_grad_() for n, t in tensors.items() if t.dtype.is_floating_point}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    example = pytree.tree_map(_differentiable, example)
+    args = example if isinstance(example, tuple) else () if isinstance(example, dict) else (example,)
+    kwargs = example if isinstance(example, dict) else {}
+    with scoring_mode(model, "running"):
+        try:
+            with replaced(model, tensors) as plain:
+                output = functional_call(model, buffers | plain, args, kwargs)
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(f"the model cannot be run on the example given, {describe(example)}: {reason}") from error
+    outputs = [t for t in pytree.tree_leaves(output) if isinstance(t, Tensor) and t.grad_fn is not None]
+    if not outputs:
+        raise InputError("the model's output does not depend on its parameters; it may run under no_grad")
+    return Graph(outputs, {id(t): name for name, t in tensors.items()})
+
+
+def _differentiable(leaf: Any) -> Any:
+    # An input that needs a gradient is a node of the graph, so that the first block's shortcut is seen too.
+    if isinstance(leaf, Tensor) and leaf.dtype.is_floating_point:
+        return leaf.detach().clone().requires_grad_()
+    return leaf
+
+
+def _in_order(roots: Sequence[Any]) -> list[Any]:
+    """All nodes reachable from the roots, each after the nodes it depends on."""
+    order: list[Any] = []
+    seen: set[Any] = set()
+    stack: list[tuple[Any, bool]] = [(root, False) for root in roots]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order.append(node)
+        elif node is not None and node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((child, False) for child, _ in node.next_functions)
+    return order

@@ -1,0 +1,158 @@
+"""Masks: which weights of a model are kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pruneinit.errors import InputError
+from pruneinit.files import read_tensors, write_tensors
+
+
+class Masks(Mapping[str, Tensor]):
+    """A mapping from weight name to a bool tensor of the weight's shape; True = kept.
+
+    Args:
+        masks: Bool tensors by weight name. They are not copied; treat them as read-only.
+
+    Raises:
+        InputError: A mask is not a bool tensor.
+
+    Example:
+        >>> masks = Masks({"a": torch.tensor([True, False]), "b": torch.tensor([True, True])})
+        >>> masks.kept, masks.total, masks.sparsity
+        (3, 4, 0.25)
+        >>> masks.counts
+        {'a': (1, 2), 'b': (2, 2)}
+    """
+
+    def __init__(self, masks: Mapping[str, Tensor]) -> None:
+        for name, mask in masks.items():
+            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+                given = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+                raise InputError(f"the mask of {name} must be a bool tensor, got {given}; use tensor.bool()")
+        self._masks = dict(masks)
+        self._counts = {name: (int(mask.count_nonzero()), mask.numel()) for name, mask in self._masks.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._masks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._masks)
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def __repr__(self) -> str:
+        return f"Masks({len(self)} weights, {self.kept:,} of {self.total:,} kept, sparsity {self.sparsity:.4g})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Masks):
+            return NotImplemented
+        return self.counts == other.counts and all(
+            self[name].shape == other[name].shape and torch.equal(self[name], other[name].to(self[name].device))
+            for name in self
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # equal by contents, so not hashable, like any mutable mapping
+
+    @property
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """For each weight, how many values are kept and how many there are."""
+        return dict(self._counts)
+
+    @property
+    def kept(self) -> int:
+        """How many values are kept in all."""
+        return sum(kept for kept, _ in self._counts.values())
+
+    @property
+    def total(self) -> int:
+        """How many values there are in all."""
+        return sum(total for _, total in self._counts.values())
+
+    @property
+    def sparsity(self) -> float:
+        """The fraction removed."""
+        return 1 - self.density
+
+    @property
+    def density(self) -> float:
+        """The fraction kept."""
+        return self.kept / self.total if self.total else 1.0
+
+    @property
+    def densities(self) -> dict[str, float]:
+        """The fraction kept of each weight."""
+        return {name: kept / total if total else 1.0 for name, (kept, total) in self._counts.items()}
+
+    @property
+    def empty(self) -> tuple[str, ...]:
+        """The weights of which nothing is kept: a plain network passes no signal through them."""
+        return tuple(name for name, (kept, total) in self._counts.items() if total and not kept)
+
+    def to(self, device: torch.device | str) -> Masks:
+        """The same masks on `device`."""
+        return Masks({name: mask.to(device) for name, mask in self.items()})
+
+    def __and__(self, other: Masks) -> Masks:
+        """What both keep."""
+        self._must_match(other)
+        return Masks({name: mask & other[name] for name, mask in self.items()})
+
+    def __or__(self, other: Masks) -> Masks:
+        """What either keeps."""
+        self._must_match(other)
+        return Masks({name: mask | other[name] for name, mask in self.items()})
+
+    def iou(self, other: Masks) -> float:
+        """Intersection over union of what is kept: 1 for equal masks, 0 for disjoint ones.
+
+        Example:
+            >>> a, b = Masks({"w": torch.tensor([True, True, False])}), Masks({"w": torch.tensor([True, False, True])})
+            >>> round(a.iou(b), 3)
+            0.333
+        """
+        union = (self | other).kept
+        return (self & other).kept / union if union else 1.0
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the masks to one safetensors file, eight values to a byte.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        packed = {name: torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1))) for name, mask in self.items()}
+        shapes = {name: list(mask.shape) for name, mask in self.items()}
+        write_tensors(path, packed, {"kind": "masks", "shapes": shapes})
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Masks:
+        """Read masks that `save` wrote.
+
+        Raises:
+            InputError: The file is missing, truncated, altered, or holds something else.
+        """
+        packed, metadata = read_tensors(path)
+        if metadata.get("kind") != "masks":
+            raise InputError(f"{path} holds a {metadata.get('kind', 'thing of unknown kind')}, expected masks")
+        masks = {}
+        for name, shape in metadata["shapes"].items():
+            count = int(np.prod(shape, dtype=np.int64))
+            bits = np.unpackbits(packed[name].numpy(), count=count)
+            masks[name] = torch.from_numpy(bits.view(np.bool_)).reshape(shape)
+        return Masks(masks)
+
+    def _must_match(self, other: Masks) -> None:
+        if self.keys() != other.keys():
+            odd = sorted(self.keys() ^ other.keys())
+            raise InputError(f"the masks are of different models: only one of the two has {', '.join(odd)}")
+        for name, mask in self.items():
+            if mask.shape != other[name].shape:
+                raise InputError(
+                    f"the masks of {name} differ in shape: {tuple(mask.shape)} and {tuple(other[name].shape)}"
+                )

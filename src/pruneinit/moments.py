@@ -1,0 +1,154 @@
+"""What the layers of a network put out on real data: second moments, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+
+from pruneinit.criteria.gradients import (
+    Batches,
+    Loss,
+    Norm,
+    batch_size,
+    cross_entropy,
+    each,
+    effective_weights,
+    run,
+    scoring_mode,
+)
+from pruneinit.masks import Masks
+from pruneinit.weights import Weight, owner, prunable
+
+Watcher = Callable[[str, Tensor], Tensor | None]
+
+
+def second_moments(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    masks: Masks | None = None,
+    loss: Loss = cross_entropy,
+    norm: Norm | None = None,
+) -> dict[str, float]:
+    """The mean square of each layer's output without bias, over examples, neurons and positions.
+
+    On the Edge of Chaos this number neither vanishes nor explodes with depth.
+
+    Args:
+        model: Any module, dense or sparsified; left as it was.
+        batches: An iterable of batches on the model's device.
+        masks: Weights to treat as removed.
+        loss: Runs the model on a batch; its value is not used.
+        norm: Which statistics batch normalisation uses, as for the criteria.
+
+    Returns:
+        A number for each prunable weight whose layer was run, in the order of execution; a layer that runs several
+        times counts the first time. It may be inf or NaN where the forward pass overflows.
+
+    Raises:
+        InputError: A batch does not fit the model, or `norm` is missing where it matters.
+
+    Example:
+        >>> model = nn.Linear(2, 1)
+        >>> _ = nn.init.constant_(model.weight, 2.0)
+        >>> second_moments(model, [(torch.ones(4, 2), torch.zeros(4, dtype=torch.long))])
+        {'weight': 16.0}
+    """
+    overrides = effective_weights(model, masks)
+    sums: dict[str, float] = {}
+    examples = 0
+    with scoring_mode(model, norm), torch.no_grad():
+        for batch in each(batches):
+            seen: dict[str, float] = {}
+
+            def measure(name: str, output: Tensor, seen: dict[str, float] = seen) -> None:
+                if name not in seen:
+                    seen[name] = mean_square(output)
+
+            with watch(model, overrides, measure):
+                run(model, batch, loss, overrides)
+            size = batch_size(batch)
+            examples += size
+            for name, value in seen.items():
+                sums[name] = sums.get(name, 0.0) + size * value
+    return {name: value / examples for name, value in sums.items()}
+
+
+@contextmanager
+def watch(model: nn.Module, overrides: Mapping[str, Tensor], watcher: Watcher) -> Iterator[None]:
+    """Call `watcher(name, output)` whenever a layer has computed its output, which it gets without the bias.
+
+    What the watcher returns takes the place of the output; None leaves it. The projections of multi-head attention
+    are computed apart for the watcher, before the layer runs, so there a changed output does not go on: change the
+    weight in `overrides` in place instead, which the layer is about to read.
+    """
+    handles: list[RemovableHandle] = []
+    try:
+        for found in prunable(model).values():
+            module, _ = owner(model, found.name)
+            parent = model.get_submodule(found.name.rpartition(".")[0].rpartition(".")[0])
+            if found.kind == "attention":
+                hook = _attention_hook(found, overrides, watcher)
+                handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+            elif isinstance(parent, nn.MultiheadAttention):
+                # Attention multiplies by its output projection itself; the layer is never called.
+                handles.append(parent.register_forward_hook(_projection_hook(found, module, watcher)))
+            else:
+                handles.append(module.register_forward_hook(_layer_hook(found, watcher)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def mean_square(output: Tensor) -> float:
+    """The mean of the squares, in float64 so that it overflows no earlier than the output itself."""
+    return float(output.detach().double().square().mean())
+
+
+def _projection_hook(found: Weight, layer: nn.Module, watcher: Watcher) -> Callable[[nn.Module, Any, Any], Any]:
+    inner = _layer_hook(found, watcher)
+
+    def hook(module: nn.Module, inputs: Any, outputs: Any) -> Any:
+        changed = inner(layer, inputs, outputs[0])
+        return None if changed is None else (changed, *outputs[1:])
+
+    return hook
+
+
+def _layer_hook(found: Weight, watcher: Watcher) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
+    positions = len(found.shape) - 2  # spatial dimensions that follow the channels
+
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
+        bias = cast(Tensor | None, module.bias)
+        shift = None if bias is None else bias.detach().reshape(-1, *[1] * positions)
+        changed = watcher(found.name, output if shift is None else output - shift)
+        if changed is None:
+            return None
+        return changed if shift is None else changed + shift
+
+    return hook
+
+
+def _attention_hook(
+    found: Weight, overrides: Mapping[str, Tensor], watcher: Watcher
+) -> Callable[[nn.Module, Any, Any], None]:
+    leaf = found.name.rpartition(".")[2]
+
+    def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+        given = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
+        inputs = [given[name] for name in ("query", "key", "value")]
+        tensor = overrides[found.name]
+        parts = tensor.chunk(3) if leaf == "in_proj_weight" else [tensor]
+        if leaf != "in_proj_weight":
+            inputs = [inputs["qkv".index(leaf[0])]]
+        projected = [functional.linear(x, part).reshape(-1) for x, part in zip(inputs, parts, strict=True)]
+        watcher(found.name, torch.cat(projected))
+
+    return hook

@@ -1,0 +1,106 @@
+"""Score and select, once or in rounds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pruneinit.criteria import Batches, Criterion
+from pruneinit.errors import InputError, check_sparsity
+from pruneinit.masks import Masks
+from pruneinit.select import Scope, select
+from pruneinit.survivors import current_masks
+from pruneinit.weights import Patterns, prunable, weight
+
+
+def score(
+    model: nn.Module,
+    criterion: Criterion,
+    batches: Batches | None = None,
+    *,
+    include: Patterns | None = None,
+    exclude: Patterns | None = None,
+) -> dict[str, Tensor]:
+    """Score the prunable weights of a model; the model is left as it was.
+
+    Args:
+        model: Any module.
+        criterion: `Snip(...)`, `Magnitude()`, `Random(seed)`, or any callable of that form.
+        batches: Data for criteria that need it: an iterable of `(inputs, labels)`.
+        include: Name patterns of the weights to score (default all prunable ones).
+        exclude: Name patterns of weights to leave out.
+
+    Returns:
+        For each weight a tensor of its shape; larger = keep.
+
+    Raises:
+        InputError: Nothing to prune, or data that does not fit the model.
+
+    Example:
+        >>> from pruneinit.criteria import Magnitude
+        >>> list(score(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), Magnitude(), exclude="1.*"))
+        ['0.weight']
+    """
+    return criterion(model, batches, _start(model, include, exclude))
+
+
+def prune(
+    model: nn.Module,
+    criterion: Criterion,
+    batches: Batches | None = None,
+    *,
+    sparsity: float | None,
+    scope: Scope = "global",
+    rounds: int = 1,
+    include: Patterns | None = None,
+    exclude: Patterns | None = None,
+) -> Masks:
+    """Choose which weights to keep; the model is left as it was.
+
+    In several rounds the density after round r of R is (1 - sparsity)^(r/R), each round scores the network that the
+    rounds before it have left, and what is gone stays gone.
+
+    Args:
+        model: Any module. Of a sparsified one, only survivors can be kept.
+        criterion: What to score by.
+        batches: Data for criteria that need it; kept in memory when there are several rounds.
+        sparsity: The fraction of the prunable weights to remove, in [0, 1); None where `scope` gives densities.
+        scope: How it is shared out among the layers: see `select`.
+        rounds: How many times to score and select.
+        include: Name patterns of the weights to prune (default all prunable ones).
+        exclude: Name patterns of weights to keep whole; they do not count in the sparsity.
+
+    Returns:
+        The masks; exactly `round((1 - sparsity) * n)` of the n weights are kept.
+
+    Raises:
+        InputError: The sparsity, scope or rounds are impossible, there is nothing to prune, or the data does not fit.
+
+    Example:
+        >>> from pruneinit.criteria import Magnitude
+        >>> prune(nn.Linear(10, 10), Magnitude(), sparsity=0.9)
+        Masks(1 weights, 10 of 100 kept, sparsity 0.9)
+    """
+    if rounds < 1:
+        raise InputError(f"rounds must be at least 1, got {rounds}")
+    if rounds > 1 and (sparsity is None or not isinstance(scope, str)):
+        raise InputError("several rounds need a sparsity and a named scope; with given densities use rounds=1")
+    if sparsity is not None:
+        check_sparsity(sparsity)
+    masks = _start(model, include, exclude)
+    batches = list(batches) if batches is not None and rounds > 1 else batches
+    for number in range(1, rounds + 1):
+        step = sparsity if number == rounds or sparsity is None else 1 - (1 - sparsity) ** (number / rounds)
+        scores = criterion(model, batches, masks)
+        masks = select(scores, step, scope, within=None if masks.kept == masks.total else masks)
+    return masks
+
+
+def _start(model: nn.Module, include: Patterns | None, exclude: Patterns | None) -> Masks:
+    pruned = current_masks(model)
+    return Masks(
+        {
+            name: pruned[name] if name in pruned else torch.ones_like(weight(model, name), dtype=torch.bool)
+            for name in prunable(model, include, exclude)
+        }
+    )

@@ -1,0 +1,196 @@
+"""Tensors that a model computes from a stored parameter: through survivors, through fixed factors.
+
+Everything rests on `torch.nn.utils.parametrize`: the stored parameter is `parametrizations.weight.original`, and
+reading `module.weight` sends it through a chain of small modules. A chain here is at most one `Survivors` (see
+`survivors.py`), which makes the dense tensor, and then any number of `Scale`, which multiply it. So everything is
+visible in `print(model)`, saved by `state_dict()`, and followed by `torch.compile` and `torch.export`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from pruneinit.errors import InputError
+from pruneinit.weights import Weight, owner, plain_name, raw
+
+
+class Link(nn.Module):
+    """One of our own steps between a stored parameter and the tensor that the model reads."""
+
+
+class Scale(Link):
+    """Multiply a tensor by a fixed factor that is saved with the model but not trained.
+
+    Args:
+        factor: A scalar, or any shape that broadcasts against the tensor.
+        role: Why it is there: `"rescale"` (back to the Edge of Chaos) or `"branch"` (a residual branch).
+
+    Example:
+        >>> Scale(torch.tensor(2.0), "rescale")(torch.ones(2))
+        tensor([2., 2.])
+    """
+
+    factor: Tensor
+
+    def __init__(self, factor: Tensor, role: str) -> None:
+        super().__init__()
+        self.register_buffer("factor", factor.detach().clone())
+        self.role = role
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        """The tensor times the factor."""
+        return tensor * self.factor
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows."""
+        if self.factor.numel() == 1:
+            return f"{self.role}, factor={self.factor.item():.4g}"
+        return f"{self.role}, factor of shape {tuple(self.factor.shape)}"
+
+
+def names_of(model: nn.Module, name: str) -> tuple[str, ...]:
+    """`name` and every other name of the same parameter (tied weights), `name` first."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    target = stored(model, name)
+    aliases = (plain_name(n) for n, p in parameters.items() if p is target)
+    return (name, *(n for n in aliases if n != name))
+
+
+def weight_names(weight: Weight) -> tuple[str, ...]:
+    """All names of a prunable weight, its own first."""
+    return (weight.name, *weight.aliases)
+
+
+def chain(model: nn.Module, name: str) -> list[nn.Module]:
+    """What the stored parameter behind `name` passes through; empty for a plain parameter."""
+    module, leaf = owner(model, name)
+    if not parametrize.is_parametrized(module, leaf):
+        return []
+    return list(cast(nn.ModuleList, cast(nn.ModuleDict, module.parametrizations)[leaf]))
+
+
+def set_chain_(model: nn.Module, names: Sequence[str], modules: Iterable[nn.Module]) -> None:
+    """Give the parameter known under `names` a new chain. The parameter object and its values stay."""
+    modules = list(modules)
+    for name in names:
+        module, leaf = owner(model, name)
+        if parametrize.is_parametrized(module, leaf):
+            _own_class_(module)
+            parametrize.remove_parametrizations(module, leaf, leave_parametrized=False)
+        elif modules and parametrize.is_parametrized(module):
+            _own_class_(module)
+        for link in modules:
+            # unsafe: the stored values of a pruned weight have another shape than the tensor, which is the point.
+            parametrize.register_parametrization(module, leaf, link, unsafe=True)
+
+
+def set_stored_(model: nn.Module, name: str, values: Tensor) -> None:
+    """Replace the values (and, it may be, the shape) of the stored parameter; it stays the same object."""
+    parameter = stored(model, name)
+    parameter.data = values.detach().to(parameter.dtype).contiguous()
+    parameter.grad = None
+
+
+def stored(model: nn.Module, name: str) -> nn.Parameter:
+    """The parameter that optimizers see for the tensor `name`."""
+    module, leaf = owner(model, name)
+    parameter = raw(module, leaf)
+    if parameter is None:
+        raise InputError(f"{name} is no parameter of {type(model).__name__}")
+    return parameter
+
+
+def reparametrized(model: nn.Module) -> Iterator[str]:
+    """The names of all tensors with a chain of ours, each tied tensor once."""
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        if not parametrize.is_parametrized(module) or isinstance(module, parametrize.ParametrizationList):
+            continue
+        for leaf in cast(nn.ModuleDict, module.parametrizations):
+            name = f"{path}.{leaf}" if path else leaf
+            if id(stored(model, name)) in seen or not any(isinstance(link, Link) for link in chain(model, name)):
+                continue
+            seen.add(id(stored(model, name)))
+            yield name
+
+
+def require_ours(model: nn.Module, name: str) -> list[nn.Module]:
+    """The chain of `name`, provided every link of it is ours.
+
+    Raises:
+        InputError: Somebody else's parametrisation (weight norm, spectral norm, ...) is on the tensor.
+    """
+    links = chain(model, name)
+    foreign = [type(link).__name__ for link in links if not isinstance(link, Link)]
+    if foreign:
+        raise InputError(
+            f"{name} is already parametrised by {', '.join(foreign)}: remove that first "
+            "(torch.nn.utils.parametrize.remove_parametrizations), or leave the weight out with exclude="
+        )
+    return links
+
+
+@contextmanager
+def replaced(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Let the model read other tensors in place of its parametrised ones, without a change to what is stored.
+
+    Args:
+        model: Any module.
+        tensors: What to read, by plain name.
+
+    Yields:
+        The tensors that are not behind a parametrisation, for `torch.func.functional_call`, which would hand the
+        others to the parametrisation as a new value to store.
+    """
+    plain: dict[str, Tensor] = {}
+    lists: list[nn.ModuleList] = []
+    try:
+        for name, tensor in tensors.items():
+            module, leaf = owner(model, name)
+            if parametrize.is_parametrized(module, leaf):
+                links = cast(nn.ModuleList, cast(nn.ModuleDict, module.parametrizations)[leaf])
+                links.append(_Instead(tensor))
+                lists.append(links)
+            else:
+                plain[name] = tensor
+        yield plain
+    finally:
+        for links in lists:
+            del links[-1]
+
+
+class _Instead(nn.Module):
+    """A last link of a chain that ignores what comes through it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__()
+        self.tensor = (tensor,)  # in a tuple, so that it is never registered as a parameter
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        return self.tensor[0]
+
+
+def factor(model: nn.Module, name: str, role: str | None = None) -> Tensor:
+    """The product of the factors on `name`, of one role or of all; a scalar one where there is none."""
+    product = torch.ones((), device=stored(model, name).device)
+    for link in chain(model, name):
+        if isinstance(link, Scale) and (role is None or link.role == role):
+            product = product * link.factor
+    return product
+
+
+def _own_class_(module: nn.Module) -> None:
+    """Give a parametrised module a class of its own.
+
+    PyTorch keeps the property `weight` on a class made for the module, but a deepcopy shares that class; removing or
+    adding a parametrisation on one copy would break the other.
+    """
+    cls = type(module)
+    members = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
+    module.__class__ = type(cls.__name__, cls.__bases__, members)

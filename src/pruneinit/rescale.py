@@ -1,0 +1,212 @@
+"""The rescaling trick: bring a pruned network back to the Edge of Chaos."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from pruneinit.criteria.gradients import (
+    Batches,
+    Loss,
+    Norm,
+    cross_entropy,
+    each,
+    effective_weights,
+    run,
+    scoring_mode,
+)
+from pruneinit.errors import InputError, unknown
+from pruneinit.masks import Masks
+from pruneinit.moments import mean_square, second_moments, watch
+from pruneinit.reparametrize import Scale, chain, require_ours, set_chain_, set_stored_, stored, weight_names
+from pruneinit.survivors import current_masks, survivors_of, tap_energy
+from pruneinit.weights import prunable
+
+METHODS = ("formula", "tap", "layer")
+
+
+def rescale_(
+    model: nn.Module,
+    batches: Batches | None = None,
+    *,
+    masks: Masks | None = None,
+    method: str | None = None,
+    targets: Mapping[str, float] | None = None,
+    loss: Loss = cross_entropy,
+    norm: Norm | None = None,
+    fold: bool = False,
+) -> nn.Module:
+    """Multiply the surviving weights of each layer by a fixed factor ρ, so that the signal keeps its size.
+
+    Methods:
+        - `"formula"`: the paper's ρ = ‖W‖_F / ‖W∘δ‖_F, one factor a layer. It needs no data. It assumes that the mask
+          does not know the activations; that of a sensitivity criterion does, and on deep ReLU networks this factor
+          is then far too large (`docs/rescaling.md` has the measurement).
+        - `"tap"`: the same for each kernel tap of a convolution by itself, as in the paper's theory of convolutions.
+        - `"layer"`: calibrated. The layers are walked in the order of execution, and each gets the ρ with which its
+          output without bias has the second moment on the data that the dense network's has. One forward pass of the
+          dense and one of the pruned network.
+
+    A second call replaces the factors of the first. Biases are not touched. A layer of which nothing is left keeps
+    ρ = 1, with a warning.
+
+    Args:
+        model: A dense model, with the `masks` that it is going to be sparsified with, or a sparsified model.
+        batches: Data for `"layer"`, a few hundred examples; they are joined to one batch.
+        masks: The masks, for a dense model. None for a sparsified one.
+        method: One of the above; default `"layer"` if there are batches, else `"formula"`.
+        targets: For `"layer"` on a sparsified model, whose dense weights are gone: the dense network's
+            `second_moments`, measured before `sparsify_`.
+        loss: Runs the model on a batch, for models that take more than `model(x)`.
+        norm: Which statistics batch normalisation uses, as for the criteria.
+        fold: False keeps ρ as a multiplier in the forward pass, as the paper does, so that the gradient with respect
+            to W carries ρ too. True multiplies it into the values: the same function, trained differently.
+
+    Returns:
+        The model, changed in place.
+
+    Raises:
+        InputError: The method is unknown, data, masks or targets it needs are missing, or the dense network's second
+            moment is not finite.
+
+    Source: Hayou et al. 2021, section 3.3 (rescaling trick).
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 2, bias=False))
+        >>> _ = nn.init.ones_(model[0].weight)
+        >>> masks = Masks({"0.weight": torch.eye(2, dtype=torch.bool)})
+        >>> rescale_(model, masks=masks)[0].weight[0, 0].item()  # sqrt(4 / 2)
+        1.4142135...
+    """
+    method = method or ("layer" if batches is not None else "formula")
+    if method not in METHODS:
+        raise unknown("rescaling method", method, METHODS)
+    sparse = current_masks(model)
+    if masks is None and not sparse:
+        raise InputError("the model is dense: pass the masks that it is to be pruned with, or sparsify_ it first")
+    chosen = sparse if masks is None else masks
+    for name in chosen:
+        require_ours(model, name)
+    before = {name: chain(model, name) for name in chosen}
+    _set_rescaling_(model, dict.fromkeys(chosen))
+    try:
+        if method == "layer":
+            factors = _calibrated(model, batches, chosen, targets, loss, norm)
+        else:
+            factors = {name: _formula(model, name, chosen, per_tap=method == "tap") for name in chosen}
+    except BaseException:
+        weights = prunable(model)
+        for name, links in before.items():
+            set_chain_(model, weight_names(weights[name]), links)
+        raise
+    if fold:
+        for name, factor in factors.items():
+            _fold_(model, name, factor)
+    else:
+        _set_rescaling_(model, factors)
+    return model
+
+
+def _formula(model: nn.Module, name: str, masks: Masks, *, per_tap: bool) -> Tensor:
+    """ρ = ‖W‖ / ‖W∘δ‖ of one weight; per tap in the shape [1, 1, *kernel]."""
+    survivors = survivors_of(model, name)
+    values = stored(model, name).detach()
+    dense = values if survivors is None else survivors(values)
+    energy = tap_energy(dense) if survivors is None else survivors.energy
+    kept = tap_energy(dense * masks[name].to(dense.device))
+    if not per_tap:
+        energy, kept = energy.sum(), kept.sum()
+    if not bool(kept.any()):
+        _warn_empty(name)
+    return torch.where(kept > 0, (energy / kept).sqrt(), 1.0)
+
+
+def _calibrated(
+    model: nn.Module,
+    batches: Batches | None,
+    masks: Masks,
+    targets: Mapping[str, float] | None,
+    loss: Loss,
+    norm: Norm | None,
+) -> dict[str, Tensor]:
+    """Factors with which every layer's output has the second moment of the dense network's, found in one pass."""
+    if batches is None:
+        raise InputError("method='layer' calibrates on data: pass batches=[(inputs, labels), ...]")
+    batch = joined(batches)
+    if targets is None:
+        if current_masks(model):
+            raise InputError(
+                "the dense weights of a sparsified model are gone: pass targets=second_moments(model, batches) "
+                "measured before sparsify_, or call rescale_(model, batches, masks=masks) first then sparsify_"
+            )
+        targets = second_moments(model, [batch], loss=loss, norm=norm)
+    overrides = {name: tensor.clone() for name, tensor in effective_weights(model, masks).items()}
+    # A weight used outside its own layer's forward pass is seen by nobody; the formula needs no watching.
+    unseen = {name: _formula(model, name, masks, per_tap=False) for name in masks if name not in targets}
+    for name, value in unseen.items():
+        overrides[name].mul_(value)
+    factors: dict[str, Tensor] = {}
+
+    def correct(name: str, output: Tensor) -> Tensor | None:
+        if name not in masks or name in factors:  # a layer run again has its factor in the weight already
+            return None
+        value = factor_for(name, targets, mean_square(output))
+        factors[name] = torch.tensor(value, dtype=torch.float64, device=output.device)
+        overrides[name].mul_(value)
+        return output * value
+
+    with scoring_mode(model, norm), torch.no_grad(), watch(model, overrides, correct):
+        run(model, batch, loss, overrides)
+    return unseen | factors
+
+
+def factor_for(name: str, targets: Mapping[str, float], moment: float) -> float:
+    """The factor that takes the second moment of layer `name` to its target."""
+    if name not in targets:
+        raise InputError(f"targets has no second moment for {name}; it has {', '.join(targets) or 'none'}")
+    if not math.isfinite(targets[name]) or not math.isfinite(moment):
+        raise InputError(
+            f"the second moment of {name} is {targets[name]:g} in the dense and {moment:g} in the pruned network: "
+            "there is no finite signal to go back to; initialise on the Edge of Chaos first (edge_of_chaos_)"
+        )
+    if moment == 0:
+        _warn_empty(name)
+        return 1.0
+    return math.sqrt(targets[name] / moment)
+
+
+def joined(batches: Batches) -> Any:
+    """All batches as one: the tensors in them concatenated along the first dimension."""
+    every = list(each(batches))
+    if len(every) == 1:
+        return every[0]
+    return pytree.tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *every)
+
+
+def _set_rescaling_(model: nn.Module, factors: Mapping[str, Tensor | None]) -> None:
+    """Make these the only rescaling factors of the weights named; None for no factor."""
+    weights = prunable(model)
+    for name, value in factors.items():
+        rest = [link for link in chain(model, name) if not (isinstance(link, Scale) and link.role == "rescale")]
+        dtype = stored(model, name).dtype
+        if value is not None:
+            rest.append(Scale(value.to(dtype), "rescale"))
+        set_chain_(model, weight_names(weights[name]), rest)
+
+
+def _fold_(model: nn.Module, name: str, value: Tensor) -> None:
+    with torch.no_grad():
+        survivors = survivors_of(model, name)
+        values = stored(model, name)
+        folded = values * value if survivors is None else survivors.gather(survivors(values) * value)
+        set_stored_(model, name, folded)
+
+
+def _warn_empty(name: str) -> None:
+    warnings.warn(f"no signal leaves {name}: nothing of it is left to rescale", UserWarning, stacklevel=4)

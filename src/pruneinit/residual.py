@@ -1,0 +1,225 @@
+"""Find the residual branches of any model, and scale them to a Stable ResNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from pruneinit.errors import InputError
+from pruneinit.graph import Graph, members, trace
+from pruneinit.reparametrize import Scale, chain, names_of, require_ours, set_chain_, stored
+
+# A shortcut is the identity or a linear projection; a sum whose lighter side holds one of these is none.
+_NONLINEAR = ("Relu", "LeakyRelu", "Prelu", "Elu", "Celu", "Gelu", "Silu", "Mish", "Sigmoid", "Tanh", "Softmax",
+              "Softplus", "Hardswish", "Hardtanh", "Hardsigmoid", "Threshold", "ScaledDotProduct", "ExpBackward", "Erf",
+              "SinBackward", "Pow")  # fmt: skip
+
+# Operations that hand a positive factor on their input through to their output.
+_HOMOGENEOUS = ("View", "UnsafeView", "ReshapeAlias", "Transpose", "Permute", "TBackward", "Squeeze", "Unsqueeze",
+                "Expand", "Slice", "Select", "Clone", "Alias", "ToCopy", "Cat", "Relu", "LeakyRelu", "NativeDropout",
+                "Mul", "Div", "Mean", "AvgPool", "MaxPool", "AdaptiveAvgPool", "ConstantPad", "Upsample", "Index",
+                "Neg", "Split", "Roll")  # fmt: skip
+
+_AFFINE = ("Addmm", "Mm", "Bmm", "Convolution", "MkldnnConvolution", "NativeBatchNorm", "CudnnBatchNorm",
+           "NativeLayerNorm", "NativeGroupNorm", "FusedRmsNorm")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One residual branch.
+
+    Attributes:
+        parameters: The parameters of its last linear or normalisation layer, which carry the factor.
+        weights: How many parameters the branch has.
+    """
+
+    parameters: tuple[str, ...]
+    weights: int
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """The residual branches of a model, in order of execution, and the factor that each is multiplied by."""
+
+    branches: tuple[Branch, ...]
+    factor: float
+
+    def __len__(self) -> int:
+        return len(self.branches)
+
+    def __str__(self) -> str:
+        if not self.branches:
+            return "no residual branches (no addition of two tensors with a common ancestor)"
+        lines = [f"{len(self)} residual branches, each times {self.factor:.4g}, at"]
+        return "\n".join([*lines, *(f"  {', '.join(b.parameters)}" for b in self.branches)])
+
+
+def find_residuals(model: nn.Module, example: Any) -> Residuals:
+    """Find the residual branches of a model from the autograd graph of one forward pass; the model is left as it was.
+
+    A residual addition is one of two tensors with a common ancestor. Its branch is the side with more parameters;
+    the other side, the shortcut, is the identity or a projection without nonlinearity. Sums whose two sides have
+    equally many parameters have no shortcut and are passed over.
+
+    Args:
+        model: Any module.
+        example: Its input: a tensor, a tuple of positional or a dictionary of keyword arguments.
+
+    Returns:
+        What was found, with the factor 1/√L for L branches; `len()` is 0 and `str()` says so where there are none.
+
+    Raises:
+        InputError: The model cannot be run on the example, or a branch ends in an operation that no parameter
+            scales (it is named).
+
+    Example:
+        >>> class Block(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.inner = nn.Linear(4, 4)
+        ...     def forward(self, x):
+        ...         return x + self.inner(x)
+        >>> print(find_residuals(nn.Sequential(Block(), Block(), Block(), Block()), torch.zeros(2, 4)))
+        4 residual branches, each times 0.5, at
+          0.inner.weight, 0.inner.bias
+          1.inner.weight, 1.inner.bias
+          2.inner.weight, 2.inner.bias
+          3.inner.weight, 3.inner.bias
+    """
+    graph = trace(model, example)
+    sizes = {name: stored(model, name).numel() for name in graph.parameters.values()}
+    branches: list[Branch] = []
+    ends: dict[int, set[int]] = {}  # parameter leaf -> the operations where it ends a branch
+    for node in range(len(graph.nodes)):
+        side = _branch_side(graph, node, sizes)
+        if side is None:
+            continue
+        root, inside, count = side
+        found: dict[int, str] = {}
+        for operation, leaf in _last_parameters(graph, root, inside):
+            found[leaf] = graph.parameters[leaf]
+            ends.setdefault(leaf, set()).add(operation)
+        branches.append(Branch(_weight_first(found.values()), count))
+    _check_only_there(graph, ends)
+    return Residuals(tuple(branches), len(branches) ** -0.5 if branches else 1.0)
+
+
+def stabilize_residuals_(model: nn.Module, example: Any) -> Residuals:
+    """Make a Stable ResNet of any residual network: multiply each of its L residual branches by 1/√L.
+
+    In a plain residual network the second moments of the SBP score grow like (1 + σ_w²/2)^L with the number of
+    blocks; with this factor they do not (Hayou et al. 2021, section 4). The factor is a fixed `Scale` on the
+    parameters of each branch's last linear or normalisation layer, so it is seen in `print(model)`, saved with the
+    model and exported.
+
+    Args:
+        model: Any module; changed in place. A model without residual branches is left as it was.
+        example: Its input: a tensor, a tuple of positional or a dictionary of keyword arguments.
+
+    Returns:
+        The branches and the factor; print it to see them.
+
+    Raises:
+        InputError: As `find_residuals`; or the branches carry such a factor already. The model is then as it was.
+
+    Example:
+        >>> import pruneinit as pi
+        >>> model = pi.models.build("resnet20", input_shape=(3, 32, 32), classes=10)
+        >>> residuals = stabilize_residuals_(model, torch.zeros(1, 3, 32, 32))
+        >>> len(residuals), round(residuals.factor, 4), residuals.branches[0].parameters
+        (9, 0.3333, ('stage1.0.bn2.weight', 'stage1.0.bn2.bias'))
+    """
+    residuals = find_residuals(model, example)
+    names = list(dict.fromkeys(name for branch in residuals.branches for name in branch.parameters))
+    for name in names:
+        if any(isinstance(link, Scale) and link.role == "branch" for link in require_ours(model, name)):
+            raise InputError(f"{name} ends a residual branch and is scaled already: the model is a Stable ResNet")
+    for name in names:
+        parameter = stored(model, name)
+        factor = torch.tensor(residuals.factor, dtype=parameter.dtype, device=parameter.device)
+        set_chain_(model, names_of(model, name), [*chain(model, name), Scale(factor, "branch")])
+    return residuals
+
+
+def _branch_side(graph: Graph, node: int, sizes: dict[str, int]) -> tuple[int, int, int] | None:
+    """Of a residual addition, the branch's last operation, its operations as a bit set, and its parameter count."""
+    children = graph.children[node]
+    if not graph.name(node).startswith("AddBackward") or len(children) != 2 or None in children:
+        return None
+    sides = [child for child in children if child is not None]
+    reach = [graph.ancestors[side] for side in sides]
+    if not reach[0] & reach[1]:
+        return None
+    inside = [reach[0] & ~reach[1], reach[1] & ~reach[0]]
+    counts = [_count(graph, operations, sizes) for operations in inside]
+    if counts[0] == counts[1]:
+        return None
+    branch = 0 if counts[0] > counts[1] else 1
+    if any(graph.name(i).startswith(_NONLINEAR) for i in members(inside[1 - branch])):
+        return None
+    return sides[branch], inside[branch], counts[branch]
+
+
+def _count(graph: Graph, operations: int, sizes: dict[str, int]) -> int:
+    leaves: set[str] = set()
+    for node in members(operations):
+        leaves.update(graph.weights_of(node).values())
+    return sum(sizes[name] for name in leaves)
+
+
+def _last_parameters(graph: Graph, node: int, inside: int) -> list[tuple[int, int]]:
+    """The (operation, parameter leaf) pairs that together scale the result of `node`."""
+    name = graph.name(node)
+    if not inside >> node & 1:
+        raise _unscalable(name, "it takes the branch's own input")
+    attached = graph.weights_of(node)
+    if name.startswith(_AFFINE):
+        if not attached:
+            raise _unscalable(name, "it has no parameters of its own")
+        return [(node, leaf) for leaf in attached]
+    data = [child for child in graph.children[node] if child is not None and graph.ancestors[child]]
+    if name.startswith("Add"):
+        found = [(node, leaf) for leaf in attached]
+        return found + [pair for child in data for pair in _last_parameters(graph, child, inside)]
+    if not name.startswith(_HOMOGENEOUS):
+        raise _unscalable(name, "it does not hand a factor through")
+    if name.startswith("Mul") and attached:
+        return [(node, leaf) for leaf in list(attached)[:1]]
+    if name.startswith("Cat"):
+        return [pair for child in data for pair in _last_parameters(graph, child, inside)]
+    return _first_scalable(graph, data, inside, name)
+
+
+def _first_scalable(graph: Graph, data: Sequence[int], inside: int, name: str) -> list[tuple[int, int]]:
+    """A product is scaled by scaling one of its operands (x of x * gate(x)): the first that can be."""
+    problem = _unscalable(name, "it takes no data")
+    for child in data:
+        try:
+            return _last_parameters(graph, child, inside)
+        except InputError as error:
+            problem = error
+    raise problem
+
+
+def _unscalable(name: str, reason: str) -> InputError:
+    return InputError(
+        f"a residual branch ends in {name.removesuffix('0').removesuffix('Backward')}, and {reason}, so no parameter "
+        "can carry the factor 1/sqrt(L); end the branch with a linear, convolution or affine normalisation layer"
+    )
+
+
+def _check_only_there(graph: Graph, ends: dict[int, set[int]]) -> None:
+    """A parameter that ends a branch must not be at work elsewhere too, where it would scale what is no branch."""
+    for node in range(len(graph.nodes)):
+        for leaf, name in graph.weights_of(node).items():
+            view = not graph.ancestors[node]  # a transposed weight, not a use of it
+            if leaf in ends and node not in ends[leaf] and not view:
+                raise InputError(f"{name} ends a residual branch and is used elsewhere too; scale the branch by hand")
+
+
+def _weight_first(names: Any) -> tuple[str, ...]:
+    return tuple(sorted(names, key=lambda name: (not name.endswith("weight"), name)))

@@ -1,0 +1,161 @@
+"""Save a model as safetensors and JSON, and load it into a fresh one. Nothing is pickled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pruneinit.errors import InputError
+from pruneinit.files import read_tensors, write_tensors
+from pruneinit.reparametrize import (
+    Scale,
+    chain,
+    names_of,
+    reparametrized,
+    set_chain_,
+    set_stored_,
+    stored,
+)
+from pruneinit.survivors import Survivors, survivors_of
+from pruneinit.weights import weight
+
+_INSIDE = ".parametrizations."
+
+
+def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write a model to one file: every parameter and buffer, survivors as survivors, masks eight values to a byte.
+
+    The file and the model's class together give the network back; the write is atomic, so that a reader never sees
+    half a file.
+
+    Args:
+        model: A dense, sparsified, rescaled or stabilised model.
+        path: The file to write, by custom `*.safetensors`; its folder is made.
+
+    Raises:
+        InputError: The file cannot be written, or the model's state holds something other than tensors.
+
+    Example:
+        >>> import tempfile, pruneinit as pi
+        >>> model = nn.Linear(8, 8)
+        >>> _ = pi.sparsify_(model, pi.prune(model, pi.Magnitude(), sparsity=0.75))
+        >>> fresh = nn.Linear(8, 8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pi.save(model, f"{folder}/net.safetensors")
+        ...     _ = pi.load(f"{folder}/net.safetensors", into=fresh)
+        >>> torch.equal(fresh.weight, model.weight)
+        True
+    """
+    chains = {name: _describe(model, name) for name in reparametrized(model)}
+    tensors: dict[str, Tensor] = {}
+    shared: dict[str, str] = {}
+    first: dict[int, str] = {}
+    for key, value in model.state_dict(keep_vars=True).items():
+        if not isinstance(value, Tensor):
+            raise InputError(f"{key} in the model's state is a {type(value).__name__}, and only tensors can be saved")
+        if key != first.setdefault(id(value), key):
+            shared[key] = first[id(value)]
+        else:
+            tensors[key] = value
+    for name, described in chains.items():
+        survivors = survivors_of(model, name)
+        if survivors is not None:
+            key = f"{described['prefix']}.index"
+            tensors[key] = torch.from_numpy(np.packbits(survivors.mask.cpu().numpy().reshape(-1)))
+    metadata = {"kind": "model", "signature": _signature(model), "chains": chains, "shared": shared}
+    write_tensors(path, tensors, metadata)
+
+
+def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
+    """Read a model that `save` wrote into a model of the same architecture.
+
+    The file is checked against its checksum and against the model before anything is changed.
+
+    Args:
+        path: The file.
+        into: A model of the same class and sizes, dense or not; it becomes what was saved, on its own device.
+
+    Returns:
+        The model `into`.
+
+    Raises:
+        InputError: The file is missing, truncated, altered, foreign, or of another architecture or dtype (the first
+            differences are named). `into` is then as it was.
+    """
+    tensors, metadata = read_tensors(path)
+    if metadata.get("kind") != "model":
+        raise InputError(f"{path} holds {metadata.get('kind', 'something else')}, expected a model")
+    _compare(metadata["signature"], _signature(into), path)
+    links = {name: _links(described, tensors) for name, described in metadata["chains"].items()}
+    for name in list(reparametrized(into)):
+        dense = weight(into, name).detach()
+        set_chain_(into, names_of(into, name), [])
+        set_stored_(into, name, dense)
+    for name, modules in links.items():
+        parameter = stored(into, name)
+        key = f"{metadata['chains'][name]['prefix'].rpartition('.')[0]}.original"
+        set_stored_(into, name, tensors[key].to(parameter.device))
+        set_chain_(into, metadata["chains"][name]["names"], [m.to(parameter.device) for m in modules])
+        for module in modules:
+            if isinstance(module, Survivors):
+                tensors[f"{metadata['chains'][name]['prefix']}.index"] = module.index
+    state = tensors | {key: tensors[source] for key, source in metadata["shared"].items()}
+    into.load_state_dict(state, strict=True)
+    return into
+
+
+def _describe(model: nn.Module, name: str) -> dict[str, Any]:
+    """The chain of one tensor in JSON. Its first link's state is under `prefix`."""
+    links = []
+    for link in chain(model, name):
+        if isinstance(link, Survivors):
+            links.append({"type": "survivors", "shape": list(link.shape), "energy": list(link.energy.shape)})
+        elif isinstance(link, Scale):
+            links.append({"type": "scale", "role": link.role})
+    path, _, leaf = name.rpartition(".")
+    prefix = f"{path}{_INSIDE}{leaf}.0" if path else f"{_INSIDE[1:]}{leaf}.0"
+    return {"names": list(names_of(model, name)), "links": links, "prefix": prefix}
+
+
+def _links(described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[nn.Module]:
+    base = described["prefix"].rpartition(".")[0]
+    links: list[nn.Module] = []
+    for i, link in enumerate(described["links"]):
+        if link["type"] == "survivors":
+            shape = tuple(link["shape"])
+            bits = np.unpackbits(tensors[f"{base}.{i}.index"].numpy(), count=int(np.prod(shape, dtype=np.int64)))
+            mask = torch.from_numpy(bits.view(np.bool_)).reshape(shape)
+            links.append(Survivors(mask, tensors[f"{base}.{i}.energy"]))
+        else:
+            links.append(Scale(tensors[f"{base}.{i}.factor"], link["role"]))
+    return links
+
+
+def _signature(model: nn.Module) -> dict[str, list[Any]]:
+    """Shape and dtype of every tensor of the model as it is without our chains."""
+    signature = {}
+    ours = {name: weight(model, name) for name in reparametrized(model)}
+    named = {alias: ours[name] for name in ours for alias in names_of(model, name)}
+    for key, value in model.state_dict(keep_vars=True).items():
+        path, inside, rest = f".{key}".partition(_INSIDE)
+        name = f"{path[1:]}.{rest.split('.')[0]}".lstrip(".") if inside else key
+        tensor = named.get(name, value)
+        signature[name] = [list(tensor.shape), str(tensor.dtype).removeprefix("torch.")]
+    return signature
+
+
+def _compare(saved: Mapping[str, Any], found: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    problems = [f"the model has no {name}" for name in saved.keys() - found.keys()]
+    problems += [f"the file has no {name}" for name in found.keys() - saved.keys()]
+    for name in saved.keys() & found.keys():
+        if saved[name] != found[name]:
+            (shape, dtype), (other, other_dtype) = saved[name], found[name]
+            problems.append(f"{name} is {dtype} {tuple(shape)} in the file, {other_dtype} {tuple(other)} in the model")
+    if problems:
+        more = f" (and {len(problems) - 3} more differences)" if len(problems) > 3 else ""
+        raise InputError(f"{path} is of another model: {'; '.join(sorted(problems)[:3])}{more}")

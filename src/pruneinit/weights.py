@@ -1,0 +1,179 @@
+"""Which tensors of a model can be pruned, and what a theory needs to know of each.
+
+A weight is known by its parameter name (`"layer1.0.conv1.weight"`), also after the model was sparsified or
+rescaled, when PyTorch itself would list `layer1.0.conv1.parametrizations.weight.original`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from pruneinit.errors import InputError, unknown
+
+_CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONV_TRANSPOSE = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+
+Patterns = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One prunable tensor of a model.
+
+    Attributes:
+        name: The parameter name, as `model.state_dict()` of the untouched model has it.
+        shape: The shape of the dense tensor.
+        kind: `"linear"`, `"conv"`, `"conv_transpose"` or `"attention"` (a projection of `nn.MultiheadAttention`).
+        fan_in: How many inputs an output value sums over, v_l in the paper; for a transposed convolution the mean
+            over output positions, in_channels / groups * taps / stride.
+        out_dim: The dimension of the tensor that counts output neurons (1 for transposed convolutions).
+        groups: Groups of a convolution, else 1.
+        aliases: Other names of the very same tensor (tied weights).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    fan_in: float
+    out_dim: int = 0
+    groups: int = 1
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def numel(self) -> int:
+        """How many values the dense tensor has."""
+        return math.prod(self.shape)
+
+
+def prunable(model: nn.Module, include: Patterns | None = None, exclude: Patterns | None = None) -> dict[str, Weight]:
+    """The weights of `model` that can be pruned, by name, in the order of `model.named_modules()`.
+
+    These are the weight tensors of linear layers, convolutions, transposed convolutions and the projections of
+    multi-head attention. Biases, normalisation layers and embeddings are never pruned. A tensor shared by several
+    layers is listed once, under its first name.
+
+    Args:
+        model: Any module.
+        include: Shell-style name patterns (`"layer1.*"`); only weights that match one are listed.
+        exclude: Patterns of weights to leave out, for example `"fc.weight"` for the classifier.
+
+    Returns:
+        A dictionary from parameter name to `Weight`.
+
+    Raises:
+        InputError: A pattern matches no weight, nothing is left to prune, or a weight has no shape yet (lazy layers).
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+        >>> [(w.name, w.kind, w.fan_in) for w in prunable(model).values()]
+        [('0.weight', 'conv', 27), ('3.weight', 'linear', 8)]
+        >>> list(prunable(model, exclude="3.*"))
+        ['0.weight']
+    """
+    every = {w.name: w for w in _weights(model)}
+    if not every:
+        raise InputError(
+            f"{type(model).__name__} has nothing to prune: expected at least one linear, convolution or "
+            "attention layer with a weight of its own"
+        )
+    chosen = _matching(every, include) if include is not None else list(every)
+    left_out = set(_matching(every, exclude)) if exclude is not None else set()
+    found = {name: every[name] for name in chosen if name not in left_out}
+    if not found:
+        raise InputError(f"exclude={exclude!r} leaves nothing to prune of {', '.join(every)}")
+    return found
+
+
+def owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that holds the parameter `name`, and the parameter's name within it.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 2))
+        >>> owner(model, "0.weight")
+        (Linear(in_features=2, out_features=2, bias=True), 'weight')
+    """
+    path, _, leaf = name.rpartition(".")
+    return model.get_submodule(path), leaf
+
+
+def weight(model: nn.Module, name: str) -> Tensor:
+    """The tensor `name` as the forward pass sees it: dense, with every reparametrisation applied."""
+    module, leaf = owner(model, name)
+    return cast(Tensor, getattr(module, leaf))
+
+
+def raw(module: nn.Module, leaf: str) -> nn.Parameter | None:
+    """The parameter stored for `leaf`, under its parametrisation if it has one; None where there is none."""
+    if parametrize.is_parametrized(module, leaf):
+        parametrizations = cast(nn.ModuleDict, module.parametrizations)
+        return next(parametrizations[leaf].parameters(recurse=False), None)
+    return module._parameters.get(leaf)
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without the trace that `torch.nn.utils.parametrize` leaves in it.
+
+    Example:
+        >>> plain_name("fc.parametrizations.weight.original")
+        'fc.weight'
+    """
+    return re.sub(r"parametrizations\.(\w+)\.original\d*$", r"\1", name)
+
+
+def _weights(model: nn.Module) -> Iterator[Weight]:
+    names = _names_by_tensor(model)
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        for leaf in _candidates(module):
+            tensor = raw(module, leaf)
+            if tensor is None or id(tensor) in seen:
+                continue
+            seen.add(id(tensor))
+            name = f"{path}.{leaf}" if path else leaf
+            if isinstance(tensor, nn.parameter.UninitializedParameter):
+                raise InputError(f"{name} has no shape yet: run the model once on an example before pruning it")
+            aliases = tuple(n for n in names[id(tensor)] if n != name)
+            yield _describe(name, module, leaf, aliases)
+
+
+def _candidates(module: nn.Module) -> Sequence[str]:
+    if isinstance(module, nn.MultiheadAttention):
+        return _ATTENTION
+    return ("weight",) if isinstance(module, (nn.Linear, *_CONV, *_CONV_TRANSPOSE)) else ()
+
+
+def _names_by_tensor(model: nn.Module) -> dict[int, list[str]]:
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(plain_name(name))
+    return names
+
+
+def _describe(name: str, module: nn.Module, leaf: str, aliases: tuple[str, ...]) -> Weight:
+    shape = tuple(cast(Tensor, getattr(module, leaf)).shape)
+    if isinstance(module, _CONV):
+        return Weight(name, shape, "conv", math.prod(shape[1:]), groups=module.groups, aliases=aliases)
+    if isinstance(module, _CONV_TRANSPOSE):
+        fan_in = shape[0] / module.groups * math.prod(shape[2:]) / math.prod(module.stride)
+        return Weight(name, shape, "conv_transpose", fan_in, 1, module.groups, aliases)
+    kind = "attention" if isinstance(module, nn.MultiheadAttention) else "linear"
+    return Weight(name, shape, kind, shape[1], aliases=aliases)
+
+
+def _matching(weights: dict[str, Weight], patterns: Patterns) -> list[str]:
+    found: dict[str, None] = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        hits = fnmatch.filter(weights, pattern)
+        if not hits:
+            raise unknown("weight pattern", pattern, weights)
+        found.update(dict.fromkeys(hits))
+    return [name for name in weights if name in found]

@@ -1,0 +1,171 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _NormBase
+
+import pruneinit as pi
+from problems import IDS, PROBLEMS, Problem
+from pruneinit.criteria.gradients import gradients
+from pruneinit.weights import prunable
+
+
+def twin(problem: Problem, model: nn.Module, batch, masks=None) -> dict[str, torch.Tensor]:
+    """Plain autograd: set the weights to the masked ones, call backward, read `.grad`."""
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, _NormBase):
+            module.train(problem.norm == "batch")
+    weights = {name: model.get_parameter(name) for name in prunable(model)}
+    if masks is not None:
+        for name, parameter in weights.items():
+            parameter.data = parameter.data * masks[name]
+    model.zero_grad()
+    functional.cross_entropy(model(batch[0]), batch[1]).backward()
+    return {name: parameter.grad for name, parameter in weights.items()}
+
+
+def random_masks(model: nn.Module, seed: int = 3) -> pi.Masks:
+    generator = torch.Generator().manual_seed(seed)
+    return pi.Masks({n: torch.rand(w.shape, generator=generator) < 0.6 for n, w in prunable(model).items()})
+
+
+def snapshot(model: nn.Module):
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    grads = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+    return state, modes, grads, torch.get_rng_state()
+
+
+def assert_untouched(model: nn.Module, before) -> None:
+    state, modes, grads, rng = before
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert [module.training for module in model.modules()] == modes
+    for parameter, grad in zip(model.parameters(), grads, strict=True):
+        assert (parameter.grad is None) == (grad is None)
+    assert torch.equal(torch.get_rng_state(), rng)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)
+@pytest.mark.parametrize("masked", [False, True], ids=["dense", "masked"])
+def test_gradients_equal_plain_autograd(problem, masked):
+    model, batch = problem.model(), problem.batch()
+    masks = random_masks(model) if masked else None
+    found = gradients(model, [batch], norm=problem.norm, masks=masks)
+    expected = twin(problem, problem.model(), batch, masks)
+    assert found.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_scoring_leaves_the_model_exactly_as_it_was(problem, training):
+    model, batch = problem.model(), problem.batch()
+    model.train(training)
+    next(iter(model.modules())).train(not training)  # an unusual mixture of modes must come back too
+    list(model.children())[0].train(training)
+    before = snapshot(model)
+    pi.score(model, pi.Snip(norm=problem.norm), [batch])
+    assert_untouched(model, before)
+
+
+def test_a_failing_batch_leaves_the_model_as_it_was_too():
+    problem = PROBLEMS[IDS.index("batch-norm")]
+    model = problem.model().train()
+    before = snapshot(model)
+    with pytest.raises(pi.InputError):
+        pi.score(model, pi.Snip(norm="batch"), [(torch.zeros(2, 5, 4, 4), torch.zeros(2).long())])
+    assert_untouched(model, before)
+
+
+@pytest.mark.parametrize("name", ["dense", "conv-and-groups", "running-norm", "attention"])
+@pytest.mark.parametrize("sizes", [[4, 4], [1] * 8, [5, 3]], ids=str)
+def test_micro_batches_give_the_scores_of_one_batch(name, sizes):
+    problem = PROBLEMS[IDS.index(name)]
+    x, y = problem.batch(8)
+    whole = gradients(problem.model(), [(x, y)], norm=problem.norm)
+    parts = gradients(problem.model(), list(zip(x.split(sizes), y.split(sizes), strict=True)), norm=problem.norm)
+    for weight in whole:
+        torch.testing.assert_close(parts[weight], whole[weight], rtol=1e-10, atol=1e-14)
+
+
+def test_the_statistics_of_batch_norm_must_be_named():
+    problem = PROBLEMS[IDS.index("batch-norm")]
+    with pytest.raises(pi.InputError, match="say norm='batch' or norm='running'"):
+        pi.score(problem.model(), pi.Snip(), [problem.batch()])
+    with pytest.raises(pi.InputError, match=r"unknown norm 'bach'.*did you mean 'batch'"):
+        pi.score(problem.model(), pi.Snip(norm="bach"), [problem.batch()])
+
+
+def test_dropout_is_off_while_scoring():
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.9), nn.Linear(8, 3)).train()
+    batch = (torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1]))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(gradients(model, [batch]).values(), gradients(model, [batch]).values(), strict=True)
+    )
+
+
+def test_frozen_weights_are_scored_and_stay_frozen():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    model[0].weight.requires_grad_(False)
+    assert gradients(model, [(torch.randn(5, 4), torch.zeros(5).long())])["0.weight"].abs().sum() > 0
+    assert not model[0].weight.requires_grad
+
+
+def test_a_weight_that_the_loss_does_not_see_has_gradient_zero():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.used(x)
+
+    found = gradients(Half(), [(torch.randn(5, 4), torch.zeros(5).long())])
+    assert found["unused.weight"].count_nonzero() == 0
+    assert found["used.weight"].count_nonzero() > 0
+
+
+def test_any_batch_works_with_a_loss_of_its_own():
+    model = nn.Linear(4, 3)
+    batch = {"a": torch.randn(5, 4), "b": [torch.randn(5, 4)]}
+
+    def loss(net, batch):
+        return (net(batch["a"]) - net(batch["b"][0])).square().mean()
+
+    assert pi.score(model, pi.Snip(loss=loss), [batch])["weight"].shape == (3, 4)
+
+
+@pytest.mark.parametrize(
+    "batches, message",
+    [
+        (None, "needs data: pass batches="),
+        ([], "there are no batches"),
+        ((torch.zeros(2, 5), torch.zeros(2).long()), "got a single batch; pass \\[batch\\]"),
+        ([(torch.zeros(0, 5), torch.zeros(0).long())], r"a batch is empty: \(float32 0x5, int64 0\)"),
+        (
+            [(torch.zeros(2, 4), torch.zeros(2).long())],
+            r"cannot be run on the batch given, \(float32 2x4, int64 2\): mat",
+        ),
+        ([(torch.zeros(2, 5), torch.tensor([0, 9]))], r"cannot be run on the batch given.*Target 9 is out of bounds"),
+        ([(torch.full((2, 5), torch.nan), torch.zeros(2).long())], "the loss is nan on the batch given"),
+        ([torch.zeros(2, 5)], "cannot be run on the batch given"),
+    ],
+    ids=["none", "no-batches", "not-a-list", "empty", "shape", "labels", "nan", "no-labels"],
+)
+def test_bad_batches(batches, message):
+    model = PROBLEMS[0].model(dtype=torch.float32)
+    with pytest.raises(pi.InputError, match=message):
+        pi.score(model, pi.Snip(), batches)
+
+
+def test_a_sparsified_model_has_the_gradients_of_the_masked_dense_one():
+    problem = PROBLEMS[IDS.index("tied-weights")]
+    model, batch = problem.model(), problem.batch()
+    masks = random_masks(model)
+    expected = gradients(model, [batch], masks=masks)
+    found = gradients(pi.sparsify_(model, masks), [batch])
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name])

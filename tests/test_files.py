@@ -1,0 +1,94 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from pruneinit.errors import InputError
+from pruneinit.files import read_tensors, replacing, write_tensors, write_text
+
+
+def test_tensors_of_every_dtype_come_back(tmp_path):
+    tensors = {
+        str(dtype): torch.arange(6).reshape(2, 3).to(dtype)
+        for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool)
+    }
+    tensors |= {"scalar": torch.tensor(3.0), "empty": torch.zeros(0, 4), "view": torch.arange(12.0).reshape(3, 4).T}
+    write_tensors(tmp_path / "a", tensors, {"n": [1, 2], "s": "é"})
+    back, metadata = read_tensors(tmp_path / "a")
+    assert metadata == {"n": [1, 2], "s": "é"}
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[k], tensors[k]) and back[k].dtype == tensors[k].dtype for k in tensors)
+
+
+def test_tensors_that_share_memory_are_each_written(tmp_path):
+    base = torch.arange(4.0)
+    write_tensors(tmp_path / "a", {"all": base, "half": base[:2]}, {})
+    assert read_tensors(tmp_path / "a")[0]["half"].tolist() == [0, 1]
+
+
+def test_every_single_flipped_byte_is_noticed(tmp_path):
+    path = tmp_path / "a"
+    write_tensors(path, {"w": torch.randn(5), "b": torch.ones(2, dtype=torch.int32)}, {"kind": "x"})
+    whole = path.read_bytes()
+    for i in range(len(whole)):
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ 0x11]) + whole[i + 1 :])
+        try:
+            tensors, metadata = read_tensors(path)
+        except InputError:
+            continue
+        # Padding after the header means nothing; whatever reads as valid must be what was written.
+        path.write_bytes(whole)
+        good, good_metadata = read_tensors(path)
+        assert metadata == good_metadata
+        assert all(torch.equal(tensors[k], good[k]) for k in good)
+
+
+@pytest.mark.parametrize("length", [0, 7, 8, 100, -1])
+def test_a_truncated_file_is_refused(tmp_path, length):
+    path = tmp_path / "a"
+    write_tensors(path, {"w": torch.randn(50)}, {})
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        read_tensors(path)
+
+
+def test_a_foreign_safetensors_file_is_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.ones(2)}, tmp_path / "a")
+    with pytest.raises(InputError, match="not written by pruneinit"):
+        read_tensors(tmp_path / "a")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="no file .*nothing"):
+        read_tensors(tmp_path / "nothing")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path):
+    path = tmp_path / "a"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), replacing(path) as part:
+        part.write_text("half of the new")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write .*file/a"):
+        write_text(tmp_path / "file" / "a", "x")
+
+
+def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a"
+    write_text(path, "old")
+    code = (
+        "import os, sys\nfrom pruneinit.files import replacing\n"
+        "with replacing(sys.argv[1]) as part:\n    part.write_text('half')\n    os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -9
+    assert path.read_text() == "old"

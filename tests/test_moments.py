@@ -1,0 +1,79 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import pruneinit as pi
+from problems import IDS, PROBLEMS, Attention, SharedLayer
+
+
+@pytest.mark.parametrize("name", ["dense", "conv-and-groups", "conv1d", "conv3d", "transposed-conv", "residual"])
+def test_second_moments_equal_running_each_layer_by_hand(name):
+    problem = PROBLEMS[IDS.index(name)]
+    model, batch = problem.model(), problem.batch()
+    expected = {}
+
+    def record(weight_name):
+        def hook(module, inputs, output):
+            bias, module.bias = module.bias, None  # the same layer once more, without its bias
+            expected[weight_name] = type(module).forward(module, inputs[0]).square().mean().item()
+            module.bias = bias
+
+        return hook
+
+    for path, module in model.named_modules():
+        if hasattr(module, "weight"):
+            module.register_forward_hook(record(f"{path}.weight"))
+    found = pi.second_moments(model, [batch])
+    assert list(found) == list(expected)
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_projections_of_attention_are_measured():
+    model = Attention().double()
+    x = torch.randn(5, 4, 6, dtype=torch.float64)
+    found = pi.second_moments(model, [(x, torch.zeros(5).long())])
+    projected = functional.linear(x, model.attention.in_proj_weight)
+    assert found["attention.in_proj_weight"] == pytest.approx(projected.square().mean().item())
+    assert list(found) == ["attention.in_proj_weight", "attention.out_proj.weight", "head.weight"]
+    output = model.attention(x, x, x)[0] - model.attention.out_proj.bias
+    assert found["attention.out_proj.weight"] == pytest.approx(output.square().mean().item())
+
+
+def test_batches_count_by_their_size():
+    model, (x, y) = PROBLEMS[0].model(), PROBLEMS[0].batch()
+    whole = pi.second_moments(model, [(x, y)])
+    parts = pi.second_moments(model, [(x[:3], y[:3]), (x[3:], y[3:])])
+    assert parts == pytest.approx(whole)
+
+
+def test_masks_act_and_the_model_stays():
+    model, batch = PROBLEMS[0].model(), PROBLEMS[0].batch()
+    masks = pi.prune(model, pi.Random(), sparsity=0.5)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    pruned = pi.second_moments(model, [batch], masks=masks)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert pruned == pytest.approx(pi.second_moments(pi.sparsify_(model, masks), [batch]))
+
+
+def test_a_layer_that_runs_twice_counts_its_first_run():
+    model = SharedLayer().double()
+    x = torch.randn(5, 6, dtype=torch.float64)
+    expected = functional.linear(x, model.layer.weight).square().mean().item()
+    assert pi.second_moments(model, [(x, torch.zeros(5).long())])["layer.weight"] == pytest.approx(expected)
+
+
+def test_an_overflow_is_reported_as_inf_and_not_hidden():
+    model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(40)])
+    for layer in model:
+        nn.init.constant_(layer.weight, 1e3)
+    moments = pi.second_moments(model, [(torch.ones(2, 4), torch.zeros(2).long())])
+    assert not all(torch.tensor(list(moments.values())).isfinite())
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_every_layer_of_a_transformer_encoder_is_seen(norm_first):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=norm_first)
+    model = nn.Sequential(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Flatten(), nn.Linear(24, 3))
+    found = pi.second_moments(model, [(torch.randn(5, 3, 8), torch.zeros(5).long())])
+    assert found.keys() == pi.prunable(model).keys()

@@ -1,0 +1,110 @@
+import pytest
+import torch
+from torch import nn
+
+import pruneinit as pi
+from problems import PROBLEMS, TiedWeights
+from pruneinit.survivors import sparsify_
+from pruneinit.weights import owner, plain_name, prunable, weight
+
+
+def by_name(problem: str) -> nn.Module:
+    return next(p for p in PROBLEMS if p.name == problem).model()
+
+
+def test_every_kind_of_layer_is_found_with_its_fan_in():
+    model = nn.ModuleDict(
+        {
+            "linear": nn.Linear(5, 3),
+            "conv1": nn.Conv1d(4, 2, 3),
+            "conv2": nn.Conv2d(4, 6, 3, groups=2),
+            "conv3": nn.Conv3d(2, 2, (1, 2, 3)),
+            "up": nn.ConvTranspose2d(4, 6, 4, stride=2, groups=2),
+            "attention": nn.MultiheadAttention(8, 2),
+            "cross": nn.MultiheadAttention(8, 2, kdim=5, vdim=6),
+            "norm": nn.BatchNorm2d(3),
+            "embedding": nn.Embedding(7, 3),
+        }
+    )
+    found = {w.name: (w.kind, w.fan_in, w.out_dim) for w in prunable(model).values()}
+    assert found == {
+        "linear.weight": ("linear", 5, 0),
+        "conv1.weight": ("conv", 12, 0),
+        "conv2.weight": ("conv", 18, 0),
+        "conv3.weight": ("conv", 12, 0),
+        "up.weight": ("conv_transpose", 2 * 16 / 4, 1),
+        "attention.in_proj_weight": ("attention", 8, 0),
+        "attention.out_proj.weight": ("linear", 8, 0),
+        "cross.q_proj_weight": ("attention", 8, 0),
+        "cross.k_proj_weight": ("attention", 5, 0),
+        "cross.v_proj_weight": ("attention", 6, 0),
+        "cross.out_proj.weight": ("linear", 8, 0),
+    }
+
+
+def test_fan_in_of_a_transposed_convolution_is_the_measured_variance_gain():
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.ConvTranspose1d(40, 200, 4, stride=2, bias=False)
+    torch.nn.init.normal_(layer.weight, generator=generator)
+    out = layer(torch.randn(4, 40, 400, generator=generator))[..., 10:-10]
+    assert out.var().item() == pytest.approx(prunable(layer)["weight"].fan_in, rel=0.05)
+
+
+def test_tied_weights_are_listed_once_with_their_other_names():
+    found = prunable(TiedWeights())
+    assert list(found) == ["first.weight", "head.weight"]
+    assert found["first.weight"].aliases == ("second.weight",)
+
+
+def test_a_linear_layer_tied_to_an_embedding_knows_it():
+    model = nn.ModuleDict({"embed": nn.Embedding(7, 3), "head": nn.Linear(3, 7)})
+    model["head"].weight = model["embed"].weight
+    assert prunable(model)["head.weight"].aliases == ("embed.weight",)
+
+
+@pytest.mark.parametrize(
+    "include, exclude, expected",
+    [
+        (None, None, ["0.weight", "2.weight", "4.weight"]),
+        ("0.*", None, ["0.weight"]),
+        (["4.*", "0.*"], None, ["0.weight", "4.weight"]),
+        (None, "[24].*", ["0.weight"]),
+        ("*.weight", ["2.weight"], ["0.weight", "4.weight"]),
+    ],
+)
+def test_include_and_exclude_by_pattern(include, exclude, expected):
+    assert list(prunable(by_name("dense"), include, exclude)) == expected
+
+
+def test_a_pattern_that_matches_nothing_is_named_with_the_nearest_weight():
+    with pytest.raises(pi.InputError, match=r"unknown weight pattern '0.weigth'.*did you mean '0.weight'"):
+        prunable(by_name("dense"), exclude="0.weigth")
+
+
+def test_excluding_everything_is_an_error():
+    with pytest.raises(pi.InputError, match="leaves nothing to prune"):
+        prunable(by_name("dense"), exclude="*")
+
+
+def test_a_model_without_weights_is_an_error():
+    with pytest.raises(pi.InputError, match="ReLU has nothing to prune"):
+        prunable(nn.ReLU())
+
+
+def test_a_lazy_layer_is_an_error_until_it_has_run():
+    model = nn.Sequential(nn.LazyLinear(3))
+    with pytest.raises(pi.InputError, match=r"0.weight has no shape yet"):
+        prunable(model)
+    model(torch.zeros(1, 4))
+    assert prunable(model)["0.weight"].shape == (3, 4)
+
+
+def test_names_survive_a_parametrisation():
+    model = nn.Sequential(nn.Linear(3, 3))
+    masks = pi.Masks({"0.weight": torch.eye(3, dtype=torch.bool)})
+    sparsify_(model, masks)
+    assert list(prunable(model)) == ["0.weight"]
+    assert prunable(model)["0.weight"].shape == (3, 3)
+    assert weight(model, "0.weight").shape == (3, 3)
+    assert owner(model, "0.weight")[1] == "weight"
+    assert [plain_name(n) for n, _ in model.named_parameters()] == ["0.bias", "0.weight"]
