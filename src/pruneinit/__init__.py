@@ -1,8 +1,10 @@
 """Prune before you train, train only what is left, ship only what is left."""
 
+from pruneinit import meanfield, models
 from pruneinit.criteria import Magnitude, Random, Snip
 from pruneinit.diagnose import Diagnosis, diagnose
 from pruneinit.errors import InputError
+from pruneinit.initialize import delta_orthogonal_, edge_of_chaos_, mean_field_, orthogonal_
 from pruneinit.masks import Masks
 from pruneinit.moments import second_moments
 from pruneinit.prune import prune, score
@@ -25,10 +27,16 @@ __all__ = [
     "Snip",
     "Weight",
     "current_masks",
+    "delta_orthogonal_",
     "densify_",
     "diagnose",
+    "edge_of_chaos_",
     "find_residuals",
     "load",
+    "mean_field_",
+    "meanfield",
+    "models",
+    "orthogonal_",
     "prunable",
     "prune",
     "rescale_",

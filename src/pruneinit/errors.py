@@ -23,9 +23,10 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> InputError:
         "unknown criterion 'snap': expected one of magnitude, random, snip; did you mean 'snip'?"
     """
     names = sorted(known)
-    message = f"unknown {kind} {given!r}: expected one of {', '.join(names)}"
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    return InputError(message + (f"; did you mean {near[0]!r}?" if near else ""))
+    # A long list would bury the hint, which is what the reader needs.
+    expected = "" if near and len(names) > 20 else f": expected one of {', '.join(names)}"
+    return InputError(f"unknown {kind} {given!r}{expected}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
 def check_sparsity(sparsity: float) -> float:

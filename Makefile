@@ -1,0 +1,30 @@
+# make run   sets up and carries out the main job: one deep network, pruned three ways, and a page that shows why
+# make test  sets up and runs every check: tests, doctests, ruff, mypy
+
+VENV := .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+READY := $(VENV)/.ready
+WORKERS ?= 2
+
+.PHONY: run test setup clean
+
+run: $(READY)
+	$(VENV)/bin/pruneinit compare --config recipes/deep-tanh.yaml
+
+test: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "pruneinit needs Python 3.11 or newer; say which with: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(VENV)/bin/pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build

@@ -1,0 +1,42 @@
+"""Mean-field theory of wide random networks, on plain numbers: activations, variance and correlation maps, the edge."""
+
+from pruneinit.meanfield.activations import NAMED, Activation, elu, leaky_relu, softplus
+from pruneinit.meanfield.edge import Edge, NoEdgeOfChaos, default_sigma_b, edge_of_chaos
+from pruneinit.meanfield.gaussian import Moments, moments
+from pruneinit.meanfield.maps import (
+    chi,
+    correlation_map,
+    correlation_slope,
+    fixed_point,
+    variance_map,
+    variance_slope,
+)
+from pruneinit.meanfield.phases import DepthScales, Phase, correlation_fixed_point, depth_scales, phase
+from pruneinit.meanfield.spec import ActivationSpec, activation
+
+__all__ = [
+    "NAMED",
+    "Activation",
+    "ActivationSpec",
+    "DepthScales",
+    "Edge",
+    "Moments",
+    "NoEdgeOfChaos",
+    "Phase",
+    "activation",
+    "chi",
+    "correlation_fixed_point",
+    "correlation_map",
+    "correlation_slope",
+    "default_sigma_b",
+    "depth_scales",
+    "edge_of_chaos",
+    "elu",
+    "fixed_point",
+    "leaky_relu",
+    "moments",
+    "phase",
+    "softplus",
+    "variance_map",
+    "variance_slope",
+]

@@ -1,0 +1,204 @@
+"""Web pages made of runs: one file each, without scripts, that loads nothing from anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from pruneinit.errors import InputError
+from pruneinit.files import write_text
+from pruneinit.report import figures, words
+from pruneinit.report.read import METRICS, RECIPE, read_run
+from pruneinit.report.record import RunRecord
+
+REPORT = "report.html"
+INDEX = "index.html"
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write `report.html` into a run's folder: result, densities, second moments, training, recipe.
+
+    An unfinished run gets a report that says so.
+
+    Args:
+        folder: The folder of a run (see docs/runs.md).
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: The folder is missing, damaged or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "recipe.yaml").write_text("model: {depth: 3}")
+        >>> _ = (folder / "metrics.jsonl").write_text("")
+        >>> write_report(folder).name
+        'report.html'
+    """
+    record = read_run(folder)
+    drawn = {
+        "densities": figures.density_figure(record),
+        "moments": figures.moments_figure(record),
+        "curves": [f for f in (figures.accuracy_figure(record), figures.loss_figure(record)) if f is not None],
+    }
+    factors = dict(record.rescaling.factors) if record.rescaling else {}
+    return _write(
+        record.folder / REPORT,
+        "report.html",
+        title=_name(record.folder),
+        record=record,
+        factors=factors,
+        validated=any(epoch.validation_loss is not None for epoch in record.epochs),
+        settings=flatten(record.recipe),
+        **drawn,
+    )
+
+
+def write_comparison(
+    runs: Sequence[tuple[str, str | Path]], out: str | Path, title: str, introduction: str = ""
+) -> Path:
+    """Write one page that shows several runs side by side, in words for a reader new to the subject.
+
+    Args:
+        runs: A label and the folder of each run.
+        out: The file to write.
+        title: The page's heading.
+        introduction: Plain text; an empty line starts a new paragraph.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: There are no runs, or a folder is missing or damaged, or the page cannot be written.
+
+    Example:
+        >>> write_comparison([], "comparison.html", "Three ways to prune")
+        Traceback (most recent call last):
+        ...
+        pruneinit.errors.InputError: nothing to compare: expected at least one pair of label and run folder
+    """
+    if not runs:
+        raise InputError("nothing to compare: expected at least one pair of label and run folder")
+    records = [(label, read_run(folder)) for label, folder in runs]
+    drawn = (
+        figures.compared_accuracies(records),
+        figures.compared_moments(records),
+        figures.compared_densities(records),
+    )
+    return _write(
+        Path(out),
+        "comparison.html",
+        title=title,
+        introduction=[part.strip() for part in introduction.split("\n\n") if part.strip()],
+        rows=[(label, record, _link(record.folder, Path(out))) for label, record in records],
+        figures=[figure for figure in drawn if figure is not None],
+    )
+
+
+def write_index(root: str | Path) -> Path:
+    """Write `index.html` into `root`: all runs in the folders below it, with links to their reports.
+
+    A run that cannot be read is listed with the reason.
+
+    Args:
+        root: A folder that holds runs, at any depth.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: There is no such folder, or it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> write_index(tempfile.mkdtemp()).name
+        'index.html'
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"no folder {root}: expected a folder that holds runs")
+    folders = sorted({path.parent for name in (RECIPE, METRICS) for path in root.rglob(name)})
+    rows: list[tuple[str, RunRecord | None, str, str]] = []
+    for folder in folders:
+        name = folder.relative_to(root).as_posix() if folder != root else _name(folder)
+        try:
+            rows.append((name, read_run(folder), _link(folder, root / INDEX), ""))
+        except InputError as error:
+            rows.append((name, None, "", str(error)))
+    return _write(root / INDEX, "index.html", title=f"Runs in {_name(root)}", rows=rows)
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str, str]]:
+    """Nested settings as rows of (enclosing names with a dot behind each, last name, value).
+
+    Example:
+        >>> flatten({"model": {"depth": 3, "act": "tanh"}, "seed": 0, "include": None})
+        [('model.', 'depth', '3'), ('model.', 'act', 'tanh'), ('', 'seed', '0'), ('', 'include', 'none')]
+    """
+    rows = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            rows += flatten(value, f"{prefix}{key}.")
+        else:
+            rows.append((prefix, str(key), _setting(value)))
+    return rows
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return "none"
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _name(folder: Path) -> str:
+    return folder.resolve().name or str(folder)
+
+
+def _link(folder: Path, page: Path) -> str:
+    """The address of a run's report as seen from `page`; empty if there is none yet."""
+    report = folder / REPORT
+    return quote(Path(os.path.relpath(report, page.parent)).as_posix()) if report.is_file() else ""
+
+
+def _unbroken(text: str) -> Markup:
+    """`text` in which no line ends between a number and its per cent sign."""
+    return Markup(re.sub(r"([\d.]+ %)", r'<span class="whole">\1</span>', str(escape(text))))
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pruneinit", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    formats = (words.count, words.percent, words.share, words.number, words.duration, words.several)
+    environment.filters |= {format_.__name__: format_ for format_ in formats}
+    environment.globals |= {"headline": words.headline, "cautions": words.cautions}
+    environment.filters["unbroken"] = _unbroken
+    # The drawings are made by svg.py, which escapes every text in them.
+    environment.filters["drawing"] = Markup
+    environment.globals["style"] = Markup((Path(__file__).parent / "style.css").read_text(encoding="utf-8"))
+    return environment
+
+
+def _write(path: Path, template: str, **values: object) -> Path:
+    page = _environment().get_template(template).render(**values)
+    # JSON and YAML can hold halves of surrogate pairs, which UTF-8 cannot.
+    write_text(path, page.encode("utf-8", "replace").decode("utf-8"))
+    return path

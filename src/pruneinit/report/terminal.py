@@ -1,0 +1,121 @@
+"""Tables for the terminal, as rich renderables: made here, printed by whoever asked for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from pruneinit.report.record import Layer, RunRecord, Stage
+from pruneinit.report.words import NOTHING, count, number, percent, share
+
+_BAR = 20
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_STATES = {"finished": "green", "diverged": "bold red", "unfinished": "yellow", "not trained yet": "dim"}
+
+
+def layer_table(layers: Sequence[Layer], title: str = "Layers") -> Table:
+    """How much of each layer is kept, with a bar; empty layers are marked.
+
+    Args:
+        layers: In the order in which they are to be listed.
+        title: Put above the table.
+
+    Returns:
+        A table with a row for each layer and a last one for all of them.
+
+    Example:
+        >>> table = layer_table([Layer("fc.weight", "linear", (10, 100), 1000, 20)])
+        >>> table.row_count, [column.header for column in table.columns][:3]
+        (2, ['layer', 'kind', 'shape'])
+    """
+    table = _table(title, ["layer", "kind", "shape"], ["total", "kept", "density"])
+    table.add_column("")
+    # Bars are as long as the densest layer's: at 98 % sparsity all would else be stubs.
+    longest = max((layer.density for layer in layers), default=0.0)
+    for layer in layers:
+        bar = Text("empty", "bold red") if layer.empty else _bar(layer.density / longest)
+        shape = "×".join(map(str, layer.shape))
+        kept, density = count(layer.kept), share(layer.kept, layer.total)
+        _row(table, layer.name, layer.kind, shape, count(layer.total), kept, density, bar)
+    table.add_section()
+    total, kept_ = sum(layer.total for layer in layers), sum(layer.kept for layer in layers)
+    _row(table, f"{len(layers)} layers", "", "", count(total), count(kept_), share(kept_, total), "", style="bold")
+    return table
+
+
+def result_table(runs: Sequence[tuple[str, RunRecord]], title: str = "Runs") -> Table:
+    """A row for each run: what it reached, with how many weights, and whether it got to its end.
+
+    Args:
+        runs: A label and the record of each run.
+        title: Put above the table.
+
+    Returns:
+        A table with a row for each run.
+
+    Example:
+        >>> [column.header for column in result_table([]).columns]
+        ['run', 'state', 'test accuracy', 'best epoch*', 'kept', 'density', 'empty layers']
+    """
+    table = _table(title, ["run", "state"], ["test accuracy", "best epoch*", "kept", "density", "empty layers"])
+    table.caption = "test accuracy: after the last epoch; * picked on test data, for orientation"
+    for label, run in runs:
+        empty = Text(f"{len(run.empty)} of {len(run.layers)}", "bold red" if run.empty else "")
+        state = Text(run.state, _STATES[run.state])
+        best = NOTHING if run.best is None else f"{percent(run.best[1])} ({run.best[0]})"
+        kept = (count(run.kept), share(run.kept, run.total)) if run.layers else (NOTHING, NOTHING)
+        _row(table, label, state, percent(run.test_accuracy), best, *kept, empty if run.layers else NOTHING)
+    return table
+
+
+def moments_table(stages: Sequence[Stage], title: str = "Second moments of the layers' outputs") -> Table:
+    """Second moments, a row for each layer in order of execution and a column for each stage.
+
+    Args:
+        stages: `RunRecord.stages`; a value that was not finite is shown as such.
+        title: Put above the table.
+
+    Returns:
+        A table with a row for each layer that any stage has.
+
+    Example:
+        >>> table = moments_table([Stage("dense", (("fc1", 0.5), ("fc2", None)))])
+        >>> list(table.columns[1].cells)
+        [<text '0.5' [] ''>, <text 'not finite' [] 'red'>]
+    """
+    table = _table(title, ["layer"], [stage.name for stage in stages])
+    columns = [dict(stage.moments) for stage in stages]
+    names = dict.fromkeys(name for stage in stages for name, _ in stage.moments)
+    for name in names:
+        _row(table, name, *(_moment(column, name) for column in columns))
+    return table
+
+
+def _moment(column: dict[str, float | None], name: str) -> Text:
+    if name not in column:
+        return Text(NOTHING, "dim")
+    value = column[name]
+    if value is None:
+        return Text("not finite", "red")
+    return Text(number(value), "red" if value == 0 else "")
+
+
+def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+    table = Table(title=Text(title), title_justify="left", caption_justify="left")
+    for header in left:
+        table.add_column(Text(header) if "[" in header else header, overflow="fold")
+    for header in right:
+        table.add_column(Text(header) if "[" in header else header, justify="right")
+    return table
+
+
+def _row(table: Table, *cells: str | Text, style: str | None = None) -> None:
+    """A row whose texts are shown as they are: a name such as `[red]` is no markup."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), style=style)
+
+
+def _bar(fraction: float) -> Text:
+    eighths = max(1, round(fraction * _BAR * 8))
+    return Text("█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else ""), "cyan")
