@@ -22,6 +22,12 @@ def test_tensors_of_every_dtype_come_back(tmp_path):
     assert all(torch.equal(back[k], tensors[k]) and back[k].dtype == tensors[k].dtype for k in tensors)
 
 
+def test_equal_contents_are_equal_files(tmp_path):
+    for name in "abcdef":
+        write_tensors(tmp_path / name, {"x": torch.ones(3), "y": torch.zeros(2)}, {"one": 1, "two": [2]})
+    assert len({(tmp_path / name).read_bytes() for name in "abcdef"}) == 1
+
+
 def test_tensors_that_share_memory_are_each_written(tmp_path):
     base = torch.arange(4.0)
     write_tensors(tmp_path / "a", {"all": base, "half": base[:2]}, {})

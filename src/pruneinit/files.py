@@ -18,7 +18,9 @@ from torch import Tensor
 
 from pruneinit.errors import InputError
 
-FORMAT = "pruneinit"
+# One entry of the header holds everything: safetensors writes several in an order that changes from call to call,
+# and equal contents should be equal files.
+ENTRY = "pruneinit"
 
 
 @contextmanager
@@ -73,9 +75,9 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], m
     """
     flat = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     text = json.dumps(metadata, sort_keys=True)
-    header = {"format": FORMAT, "metadata": text, "checksum": _checksum(flat, text)}
+    entry = json.dumps({"checksum": _checksum(flat, text), "metadata": text})
     with replacing(path) as part:
-        save_file(flat, part, metadata=header)
+        save_file(flat, part, metadata={ENTRY: entry})
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -93,11 +95,16 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{file} is not a whole safetensors file ({error}); copy or save it again") from error
-    if header.get("format") != FORMAT or not {"metadata", "checksum"} <= header.keys():
-        raise InputError(f"{file} was not written by pruneinit: its header names no format {FORMAT!r}")
-    if header["checksum"] != _checksum(tensors, header["metadata"]):
+    if ENTRY not in header:
+        raise InputError(f"{file} was not written by pruneinit: its header has no entry {ENTRY!r}")
+    try:
+        entry = json.loads(header[ENTRY])
+        whole = entry["checksum"] == _checksum(tensors, entry["metadata"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
         raise InputError(f"{file} was altered: its contents do not match the checksum; copy or save it again")
-    metadata: dict[str, Any] = json.loads(header["metadata"])
+    metadata: dict[str, Any] = json.loads(entry["metadata"])
     return tensors, metadata
 
 

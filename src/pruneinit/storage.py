@@ -150,12 +150,12 @@ def _signature(model: nn.Module) -> dict[str, list[Any]]:
 
 
 def _compare(saved: Mapping[str, Any], found: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    problems = [f"the model has no {name}" for name in saved.keys() - found.keys()]
-    problems += [f"the file has no {name}" for name in found.keys() - saved.keys()]
-    for name in saved.keys() & found.keys():
-        if saved[name] != found[name]:
+    problems = [f"the model has no {name}" for name in saved if name not in found]
+    problems += [f"the file has no {name}" for name in found if name not in saved]
+    for name in saved:
+        if name in found and saved[name] != found[name]:
             (shape, dtype), (other, other_dtype) = saved[name], found[name]
             problems.append(f"{name} is {dtype} {tuple(shape)} in the file, {other_dtype} {tuple(other)} in the model")
     if problems:
         more = f" (and {len(problems) - 3} more differences)" if len(problems) > 3 else ""
-        raise InputError(f"{path} is of another model: {'; '.join(sorted(problems)[:3])}{more}")
+        raise InputError(f"{path} is of another model: {'; '.join(problems[:3])}{more}")

@@ -1,0 +1,173 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from pruneinit.cli import main
+
+SMALL = ["--depth", "3", "--width", "16", "--score_images", "32", "--training.augment", "false", "--device", "cpu"]
+QUICK = [*SMALL, "--training.epochs", "2"]
+
+
+def test_run_ends_by_naming_the_report(tmp_path, capsys):
+    assert main(["run", *QUICK, "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    report = out.strip().splitlines()[-1].removeprefix("report: ")
+    assert report.endswith("report.html")
+    assert "epoch 2/2" in out
+    with open(report) as file:
+        assert "<svg" in file.read()
+
+
+def test_a_recipe_file_and_flags_that_override_it(tmp_path, capsys):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: mlp\nsparsity: 0.5\ntraining: {epochs: 7, augment: false}\n")
+    assert main(["run", "--config", str(path), *QUICK, "--out", str(tmp_path)]) == 0
+    capsys.readouterr()
+    (saved,) = tmp_path.glob("*/recipe.yaml")
+    recipe = yaml.safe_load(saved.read_text())
+    assert (recipe["sparsity"], recipe["training"]["epochs"]) == (0.5, 2)
+
+
+def test_the_printed_configuration_is_a_recipe(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", "--sparsity", "0.7", "--print_config"])
+    path = tmp_path / "recipe.yaml"
+    path.write_text(capsys.readouterr().out)
+    assert main(["run", "--config", str(path), *QUICK, "--out", str(tmp_path)]) == 0
+
+
+def test_a_saved_recipe_names_the_same_run(tmp_path, capsys):
+    assert main(["run", *QUICK, "--out", str(tmp_path)]) == 0
+    (saved,) = tmp_path.glob("*/recipe.yaml")
+    capsys.readouterr()
+    assert main(["run", "--config", str(saved), "--out", str(tmp_path), "--device", "cpu"]) == 0
+    assert "epoch" not in capsys.readouterr().out.split("Runs")[0]  # found finished, so not a single epoch is trained
+    assert len(list(tmp_path.glob("*/recipe.yaml"))) == 1
+
+
+def test_compare_writes_a_page_of_three_runs(tmp_path, capsys):
+    assert main(["compare", *QUICK, "--activation", "tanh", "--out", str(tmp_path)]) == 0
+    page = capsys.readouterr().out.strip().splitlines()[-1].removeprefix("report: ")
+    with open(page) as file:
+        text = file.read()
+    for label in ("ordinary initialisation", "Edge of Chaos", "Edge of Chaos + rescaling"):
+        assert label in text
+    assert len(list(tmp_path.glob("*/report.html"))) == 3
+
+
+def test_diagnose_shows_densities_moments_and_a_verdict(capsys):
+    assert main(["diagnose", *SMALL, "--sparsity", "0.8", "--rescale", "layer"]) == 0
+    out = capsys.readouterr().out
+    assert "fc1.weight" in out
+    assert "rescaled" in out
+    assert "no layer is empty" in out
+
+
+def test_edge_shows_the_published_point_of_tanh(capsys):
+    assert main(["edge", "tanh", "relu"]) == 0
+    out = capsys.readouterr().out
+    assert "1.3041" in out
+    assert "1.41421" in out
+
+
+def test_data_list_and_check(capsys, data_root):
+    assert main(["data", "list"]) == 0
+    assert "cifar100" in capsys.readouterr().out
+    assert main(["data", "check", "mnist", "--data_dir", str(data_root)]) == 0
+    assert "60,000 + 10,000" in capsys.readouterr().out
+
+
+def test_report_of_a_run_and_of_a_folder_of_runs(tmp_path, capsys):
+    assert main(["run", *QUICK, "--out", str(tmp_path)]) == 0
+    (report,) = tmp_path.glob("*/report.html")
+    report.unlink()
+    assert main(["report", str(report.parent)]) == 0
+    assert report.is_file()
+    assert main(["report", str(tmp_path)]) == 0
+    assert (tmp_path / "index.html").is_file()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "give a command: one of run, compare"),
+        (["rnu"], "unknown command 'rnu'.*did you mean 'run'"),
+        (["run", "--sparsity", "98"], r"sparsity must be in \[0, 1\), got 98; did you mean 0.98\?"),
+        (["run", "--sparsity", "-0.1"], "got -0.1"),
+        (["run", "--sparsity", "nan"], "got nan"),
+        (["run", "--sparsity", "much"], "sparsity must be a number, got much"),
+        (["run", "--sparsty", "0.9"], "unknown setting 'sparsty'; did you mean 'sparsity'"),
+        (["run", "--model", "resnt32"], "unknown model 'resnt32'; did you mean 'resnet32'"),
+        (["run", "--model", "resnet33"], "33"),
+        (["run", "--init", "egde"], "unknown init 'egde'.*did you mean 'edge'"),
+        (["run", "--data", "mnits"], "unknown data set 'mnits'.*did you mean 'mnist'"),
+        (["run", "--data", "mnist", "--data_dir", "/nowhere"], "no file /nowhere/MNIST.*pruneinit data download mnist"),
+        (["run", "--training.lr", "-1"], "lr must be a number above 0, got -1"),
+        (["run", "--training.epcohs", "1"], "did you mean 'training.epochs'"),
+        (["run", "--config", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["run", "--residuals", "stable"], "mlp has no residual branches"),
+        (["run", "--device", "cuda:99"], "cuda"),
+        (["edge", "tnah"], "unknown activation 'tnah'.*did you mean 'tanh'"),
+        (["edge", "relu", "--sigma_b", "[0.5]"], "relu is on the Edge of Chaos only at sigma_b=0"),
+        (["data", "download"], "name the data sets to download"),
+        (["data", "check", "mnits"], "did you mean 'mnist'"),
+        (["report", "/nowhere"], "no folder /nowhere"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_users_error_is_one_line_and_exit_code_2(arguments, message, tmp_path, capsys, monkeypatch):
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("pruneinit: error: ")
+    assert re.search(message, captured.err), captured.err
+    leftovers = [path for path in tmp_path.rglob("*") if path.name not in ("runs", "recipe.yaml") and path.is_file()]
+    assert not leftovers
+
+
+@pytest.mark.parametrize("text", ["sparsty: 0.9", "training: {epcohs: 1}"])
+def test_a_misspelt_key_in_a_recipe_is_named(text, tmp_path, capsys):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    assert main(["run", "--config", str(path)]) == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_a_folder_of_no_runs_is_no_place_for_an_index(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 2
+    assert "holds no runs" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_ends_with_130_and_the_run_goes_on_later(tmp_path):
+    arguments = ["run", *SMALL, "--training.epochs", "400", "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pruneinit.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert "epoch 1/400" in process.stdout.readline()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.strip().splitlines()[-1].startswith("pruneinit: interrupted; the same command goes on")
+    (folder,) = (path.parent for path in tmp_path.glob("*/recipe.yaml"))
+    done = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert 0 < sum(event["event"] == "epoch" for event in done) < 400
+    assert (folder / "checkpoint.safetensors").is_file()
+
+
+def test_help_and_version_exit_with_0(capsys):
+    for arguments in (["--help"], ["--version"], ["run", "--help"]):
+        with pytest.raises(SystemExit, match="0"):
+            main(arguments)
+    assert "pruneinit 0.1.0" in capsys.readouterr().out

@@ -1,0 +1,141 @@
+import json
+import os
+
+import pytest
+import torch
+from torch import nn
+
+import pruneinit as pi
+from problems import IDS, PROBLEMS
+from pruneinit.models import build
+from pruneinit.reparametrize import factor
+from pruneinit.weights import prunable
+
+
+def finished(problem):
+    """A pruned, rescaled, sparsified model with values that no initialisation would give."""
+    model = problem.model()
+    masks = pi.prune(model, pi.Random(seed=4), sparsity=0.6, scope="layer")
+    pi.sparsify_(pi.rescale_(model, masks=masks, method="tap"), masks)
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            buffer.mul_(1.25)
+    return model, masks
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)
+@pytest.mark.parametrize("target", ["fresh", "sparsified-otherwise"])
+def test_a_saved_model_loads_into_a_fresh_one(problem, target, tmp_path):
+    model, masks = finished(problem)
+    path = tmp_path / "net.safetensors"
+    pi.save(model, path)
+    other = problem.model(seed=8)
+    if target == "sparsified-otherwise":
+        pi.sparsify_(other, pi.prune(other, pi.Random(seed=9), sparsity=0.3))
+    assert pi.load(path, into=other) is other
+    x = problem.batch()[0]
+    assert torch.equal(other.eval()(x), model.eval()(x))
+    assert pi.current_masks(other) == masks
+    assert {k: v.shape for k, v in other.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+    for name in masks:
+        assert torch.equal(factor(other, name), factor(model, name))
+
+
+def test_a_dense_model_is_saved_too(tmp_path):
+    model = PROBLEMS[0].model()
+    pi.save(model, tmp_path / "a")
+    x = PROBLEMS[0].batch()[0]
+    assert torch.equal(pi.load(tmp_path / "a", into=PROBLEMS[0].model(seed=3))(x), model(x))
+
+
+def test_a_dense_file_makes_a_sparsified_model_dense_again(tmp_path):
+    dense = PROBLEMS[0].model()
+    pi.save(dense, tmp_path / "a")
+    model, _ = finished(PROBLEMS[0])
+    pi.load(tmp_path / "a", into=model)
+    assert len(pi.current_masks(model)) == 0
+    assert type(model[0]) is nn.Linear
+
+
+def test_the_file_is_as_small_as_the_survivors(tmp_path):
+    model = build("resnet32", input_shape=(3, 32, 32), classes=10, width=32)
+    pi.sparsify_(model, pi.prune(model, pi.Magnitude(), sparsity=0.98, scope="layer"))
+    pi.save(model, tmp_path / "net.safetensors")
+    total = sum(w.numel for w in prunable(model).values())
+    # 2 % of the weights, an eighth of a byte each for the masks, and the normalisation layers
+    assert (tmp_path / "net.safetensors").stat().st_size < 4 * total * 0.02 + total / 8 + 120_000
+
+
+def test_nothing_is_pickled(tmp_path):
+    model, _ = finished(PROBLEMS[0])
+    pi.save(model, tmp_path / "a")
+    data = (tmp_path / "a").read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    assert json.loads(json.loads(header["__metadata__"]["pruneinit"])["metadata"])["kind"] == "model"
+
+
+def state(model):
+    return {k: v.clone() for k, v in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        (lambda: nn.Sequential(nn.Linear(5, 7)), r"the model has no 2\.(weight|bias); the model has no 2"),
+        (lambda: nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3)).double(),
+         r"0.bias is float64 \(7,\) in the file, float64 \(8,\) in the model"),
+        (lambda: PROBLEMS[0].model().float(), r"0.bias is float64 \(7,\) in the file, float32 \(7,\) in the model"),
+    ],
+    ids=["fewer-layers", "other-width", "other-dtype"],
+)  # fmt: skip
+def test_a_file_of_another_model_is_refused_and_the_model_left_alone(other, message, tmp_path):
+    model, _ = finished(PROBLEMS[0])
+    pi.save(model, tmp_path / "a")
+    target = other()
+    before = state(target)
+    with pytest.raises(pi.InputError, match=message):
+        pi.load(tmp_path / "a", into=target)
+    after = state(target)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "foreign", "masks", "missing"])
+def test_a_damaged_file_leaves_the_model_alone(damage, tmp_path):
+    model, masks = finished(PROBLEMS[0])
+    path = tmp_path / "a"
+    pi.save(model, path)
+    data = path.read_bytes()
+    if damage == "truncate":
+        path.write_bytes(data[:-9])
+    elif damage == "flip":
+        path.write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+    elif damage == "foreign":
+        path.write_bytes(b"not a model" * 100)
+    elif damage == "masks":
+        masks.save(path)
+    else:
+        os.unlink(path)
+    target, _ = finished(PROBLEMS[0])
+    before = state(target)
+    with pytest.raises(pi.InputError):
+        pi.load(path, into=target)
+    after = state(target)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_training_goes_on_after_loading(tmp_path):
+    problem = PROBLEMS[IDS.index("conv-and-groups")]
+    model, _ = finished(problem)
+    pi.save(model, tmp_path / "a")
+    other = pi.load(tmp_path / "a", into=problem.model(seed=8))
+    for net in (model, other):
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        for step in range(3):
+            x, y = problem.batch(seed=step)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x), y).backward()
+            optimizer.step()
+    x = problem.batch()[0]
+    assert torch.equal(model(x), other(x))
