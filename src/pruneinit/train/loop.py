@@ -1,0 +1,237 @@
+"""The training loop: epochs that are pure functions of (weights, seed, number of the epoch)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pruneinit.data import Dataset, Split, batches
+from pruneinit.errors import InputError
+from pruneinit.train.check import check_fit
+from pruneinit.train.checkpoint import Saved, identity, read, remove_parts, restore_, save
+from pruneinit.train.config import Training
+from pruneinit.train.distributed import World, distributed, parallel, sync_buffers, together, total
+from pruneinit.train.evaluate import evaluate
+from pruneinit.train.forward import Forward, make_forward, make_optimizer, place_
+from pruneinit.train.modes import mode
+from pruneinit.train.records import Epoch
+from pruneinit.train.schedule import learning_rate
+
+OnEpoch = Callable[[Epoch], None]
+OnStep = Callable[[int, int, int, float], None]
+
+# How often an epoch looks at its loss: each look makes a GPU wait.
+_LOOKS = 20
+
+
+def train(
+    model: nn.Module,
+    dataset: Dataset,
+    training: Training,
+    *,
+    seed: int,
+    device: str | torch.device | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    on_epoch: OnEpoch | None = None,
+    on_step: OnStep | None = None,
+) -> list[Epoch]:
+    """Train `model` in place with cross-entropy, and evaluate it after every epoch.
+
+    The result is a function of the model's values, the data, `training` and `seed`: the caller's random state is
+    neither read nor moved. With `checkpoint` a training that was killed goes on where the last whole epoch ended when
+    it is called again with the same arguments (the model with the same structure, its values do not matter), and
+    ends with the same numbers: bit for bit on a CPU, and on a GPU where its kernels are deterministic. A finished
+    training is only read back.
+
+    Under torchrun the processes share each batch of `training.batch_size` images. The gradient is that of the whole
+    batch; normalisation layers in train mode see the share of their own process, and the running statistics of
+    rank 0 are kept. Only rank 0 writes the checkpoint and calls back.
+
+    Args:
+        model: Gives class scores [B, K] for images [B, C, H, W]; pruned or not. It ends on `device`, each module in
+            the mode it had. After an exception its values are those of the step that was reached.
+        dataset: Its train split is learnt; validation (if there is one) and test split are evaluated.
+        training: The settings.
+        seed: 0 or more. The random numbers of an epoch depend on it and the epoch's number, those of dropout also on
+            the rank.
+        device: `"cpu"`, `"cuda"`, ...; None takes a GPU where there is one.
+        checkpoint: A file to write after every epoch, and to continue from if it exists.
+        on_epoch: Called with the record of each epoch trained by this call, after its checkpoint was written.
+        on_step: Called about twenty times an epoch with (epoch from 1, steps done, steps in all, mean loss so far).
+
+    Returns:
+        One record an epoch, those from the checkpoint first. Where the loss stopped being finite, the last record is
+        marked `diverged` and the list ends early.
+
+    Raises:
+        InputError: The model does not fit the data, or the checkpoint belongs to another training; the model is then
+            as it was.
+
+    Example:
+        >>> images = torch.tensor([0, 255], dtype=torch.uint8).repeat(8).view(16, 1, 1, 1).expand(16, 1, 2, 2)
+        >>> split = Split(images, torch.tensor([0, 1]).repeat(8))
+        >>> data = Dataset("black or white", split, split, ("black", "white"), mean=(0.5,), std=(0.5,))
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> train(model, data, Training(epochs=2, batch_size=4), seed=0, device="cpu")[-1].test_accuracy
+        1.0
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise InputError(f"seed must be a whole number, 0 or more, got {seed!r}")
+    with distributed(device) as world:
+        check_fit(model, dataset, training, world)
+        same = identity(model, dataset, training, seed)
+        saved = _read(checkpoint, model, same, world)
+        place_(model, training, world.device)
+        optimizer = make_optimizer(model, training)
+        if saved is not None:
+            restore_(saved, model, optimizer)
+        records = [] if saved is None else list(saved.records)
+        step = make_forward(parallel(model, world), training, world.device)
+        whole = step if world.size == 1 else make_forward(model, training, world.device)
+        job = _Job(model, optimizer, step, whole, dataset.to(world.device), training, seed, world)
+        while len(records) < training.epochs and not (records and records[-1].diverged):
+            records.append(_epoch(job, len(records) + 1, on_step))
+            if world.first and checkpoint is not None:
+                save(checkpoint, model, optimizer, records, same)
+            if world.first and on_epoch is not None:
+                on_epoch(records[-1])
+        optimizer.zero_grad()
+    return records
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every epoch needs. `step` calls the model in training, `whole` in evaluation (without collectives)."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: Forward
+    whole: Forward
+    data: Dataset
+    training: Training
+    seed: int
+    world: World
+
+
+def _epoch(job: _Job, epoch: int, on_step: OnStep | None) -> Epoch:
+    start = time.perf_counter()
+    with _random(job.seed, epoch, job.world), mode(job.model, training=True):
+        lr, train_loss, train_accuracy = _learn(job, epoch, on_step)
+        sync_buffers(job.model, job.world)
+        held_out = job.data.validation
+        validation = _evaluate(job, held_out) if held_out is not None else (None, None)
+        test = _evaluate(job, job.data.test)
+    return Epoch(
+        epoch=epoch,
+        lr=lr,
+        train_loss=train_loss,
+        train_accuracy=train_accuracy,
+        validation_loss=validation[0],
+        validation_accuracy=validation[1],
+        test_loss=test[0],
+        test_accuracy=test[1],
+        seconds=time.perf_counter() - start,
+        diverged=not math.isfinite(train_loss),
+    )
+
+
+def _learn(job: _Job, epoch: int, on_step: OnStep | None) -> tuple[float, float, float]:
+    """One pass over the training split: the last learning rate, mean loss and accuracy."""
+    training, world, images = job.training, job.world, len(job.data.train)
+    steps = math.ceil(images / training.batch_size)
+    every = max(1, steps // _LOOKS)
+    sums = torch.zeros(2, dtype=torch.float64, device=world.device)
+    generator = torch.Generator().manual_seed(_derived(job.seed, epoch))
+    shares = batches(
+        job.data.train,
+        job.data,
+        training.batch_size,
+        generator=generator,
+        augment=training.augment,
+        rank=world.rank,
+        world=world.size,
+    )
+    lr, loss, accuracy = 0.0, math.nan, math.nan
+    for done, (x, y) in enumerate(shares, start=1):
+        lr = learning_rate((epoch - 1) * steps + done - 1, steps, training)
+        seen = min(done * training.batch_size, images)
+        _step(job, x, y, seen - (done - 1) * training.batch_size, lr, sums)
+        if done % every == 0 or done == steps:
+            loss, accuracy = (total(sums, world) / seen).tolist()
+            if on_step is not None and world.first:
+                on_step(epoch, done, steps, loss)
+            if not math.isfinite(loss):
+                break
+    return lr, loss, accuracy
+
+
+def _step(job: _Job, x: Tensor, y: Tensor, size: int, lr: float, sums: Tensor) -> None:
+    """One update from this process's share of a batch of `size` images; adds its loss and hits to `sums`."""
+    for group in job.optimizer.param_groups:
+        group["lr"] = lr
+    job.optimizer.zero_grad()
+    if len(y):
+        scores = job.step(x)
+        summed = functional.cross_entropy(scores, y, reduction="sum", label_smoothing=job.training.label_smoothing)
+        # DistributedDataParallel averages over processes: times the world, the mean of shares is the mean of images.
+        torch.autograd.backward(summed * (job.world.size / size))
+        sums[0] += summed.detach()
+        sums[1] += (scores.detach().argmax(1) == y).sum()
+    else:
+        # The others wait for this process's gradient, which is zero. Two black images, as many models cannot reshape
+        # an empty batch (`x.view(len(x), -1)`), nor normalise a single image.
+        torch.autograd.backward(job.step(x.new_zeros(2, *x.shape[1:])).sum() * 0.0)
+    if job.training.clip_norm is not None:
+        nn.utils.clip_grad_norm_(job.model.parameters(), job.training.clip_norm)
+    job.optimizer.step()
+
+
+def _evaluate(job: _Job, split: Split) -> tuple[float, float]:
+    return evaluate(job.model, split, job.data, job.training.batch_size, world=job.world, forward=job.whole)
+
+
+def _read(
+    checkpoint: str | os.PathLike[str] | None, model: nn.Module, same: Mapping[str, Any], world: World
+) -> Saved | None:
+    """The checkpoint if there is one, once all processes have agreed that they would train the same from the same."""
+    found: list[Saved | None] = [None]
+
+    def attempt() -> str:
+        found[0] = None if checkpoint is None else read(checkpoint, model, same)
+        epochs = 0 if found[0] is None else len(found[0].records)
+        shapes = [(name, tuple(parameter.shape)) for name, parameter in model.named_parameters()]
+        return f"settings, data and masks {_derived(repr((same, shapes))):x} after {epochs} epochs"
+
+    together(attempt, world)
+    if world.first and checkpoint is not None:
+        remove_parts(checkpoint)
+    return found[0]
+
+
+@contextmanager
+def _random(seed: int, epoch: int, world: World) -> Iterator[None]:
+    """The global random state of an epoch on one rank (for dropout); the caller's is put back afterwards."""
+    cuda = [world.device] if world.device.type == "cuda" else []
+    with torch.random.fork_rng(cuda):
+        # Not torch.manual_seed, which would seed every device and so reach beyond what is put back.
+        torch.default_generator.manual_seed(_derived(seed, epoch, world.rank))
+        for device in cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(_derived(seed, epoch, world.rank))
+        yield
+
+
+def _derived(*parts: int | str) -> int:
+    """A seed of 63 bits: neighbouring seeds and epochs must not give related streams."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
