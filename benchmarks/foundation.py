@@ -2,7 +2,7 @@
 
     python benchmarks/foundation.py [--data_dir DATA] [--repeats 15]
 
-Prints a table and writes `results/foundation.json`. Needs CIFAR-10 for the data pipeline.
+Prints a table, writes `results/foundation.json` and the table of `docs/costs.md`. Needs CIFAR-10 for the data pipeline.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
-import json
 import os
 import platform
 import statistics
@@ -18,18 +17,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from documents import put_table, write_results
 from torch import nn
 from torch.nn import functional
 
 import pruneinit as pi
 from pruneinit.data import batches, load
 from pruneinit.models import build
-
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "foundation.json"
 
 
 def main() -> None:
@@ -51,9 +48,12 @@ def main() -> None:
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
     )
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"machine": machine, "figures": figures}, indent=1) + "\n")
-    print(f"written: {RESULTS.name}")
+    write_results("foundation", {"machine": machine, "figures": figures})
+    rows = [
+        [f["name"], f"{f['measured']:.3g} {f['unit']}", f"{f['target']:g}", "yes" if f["met"] else "no"]
+        for f in figures
+    ]
+    put_table("costs.md", ("figure", "measured", "at most", "met"), rows, f"Machine: {machine}.")
 
 
 def figure(name: str, measured: float, unit: str, target: float, **details: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ Scores = Mapping[str, Tensor]
 Scope = str | Mapping[str, float]
 
 SCOPES = ("global", "layer", "erk")
-_CHUNK = 1 << 20
+_CHUNK = 1 << 17  # small enough for the temporaries of a pass to stay in cache
 _BITS = 16
 
 

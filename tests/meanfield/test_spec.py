@@ -33,7 +33,7 @@ from pruneinit.meanfield import NAMED, Activation, activation, elu, leaky_relu, 
         (torch.tanh, "tanh"),
         (F.relu, "relu"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_known_ones(given, name):
     found = activation(given)

@@ -7,6 +7,7 @@ training does change go from rank 0 to all once an epoch, before the evaluation 
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 from collections.abc import Callable, Iterator
@@ -91,6 +92,9 @@ def distributed(device: str | torch.device | None = None) -> Iterator[World]:
         yield World(dist.get_rank(), size, place)
     finally:
         dist.destroy_process_group()
+        # A wrapper that waits for the garbage collector holds the group, and with it threads that must not outlive
+        # the interpreter: the process would now and then end with SIGABRT.
+        gc.collect()
 
 
 def total(tensor: Tensor, world: World) -> Tensor:

@@ -106,6 +106,7 @@ def train(
             if world.first and on_epoch is not None:
                 on_epoch(records[-1])
         optimizer.zero_grad()
+        del step, whole, job  # they hold the process group, which ends with this block
     return records
 
 
