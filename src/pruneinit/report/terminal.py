@@ -57,16 +57,18 @@ def result_table(runs: Sequence[tuple[str, RunRecord]], title: str = "Runs") -> 
 
     Example:
         >>> [column.header for column in result_table([]).columns]
-        ['run', 'state', 'test accuracy', 'best epoch*', 'kept', 'density', 'empty layers']
+        ['run', 'test accuracy', 'best epoch*', 'density', 'empty layers']
     """
-    table = _table(title, ["run", "state"], ["test accuracy", "best epoch*", "kept", "density", "empty layers"])
+    # As narrow as a terminal of 80 columns; a state is only worth one where a run did not get to its end.
+    states = ["state"] if any(run.state != "finished" for _, run in runs) else []
+    table = _table(title, ["run", *states], ["test accuracy", "best epoch*", "density", "empty layers"])
     table.caption = "test accuracy: after the last epoch; * picked on test data, for orientation"
     for label, run in runs:
         empty = Text(f"{len(run.empty)} of {len(run.layers)}", "bold red" if run.empty else "")
         state = Text(run.state, _STATES[run.state])
         best = NOTHING if run.best is None else f"{percent(run.best[1])} ({run.best[0]})"
-        kept = (count(run.kept), share(run.kept, run.total)) if run.layers else (NOTHING, NOTHING)
-        _row(table, label, state, percent(run.test_accuracy), best, *kept, empty if run.layers else NOTHING)
+        density, gone = (share(run.kept, run.total), empty) if run.layers else (NOTHING, NOTHING)
+        _row(table, label, *([state] if states else []), percent(run.test_accuracy), best, density, gone)
     return table
 
 
