@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -98,7 +99,7 @@ def _run(settings: Namespace) -> None:
     from pruneinit.report import read_run, result_table
 
     folder = _carry_out(_recipe(settings), settings)
-    console = Console()
+    console = _console()
     console.print(result_table([(folder.name, read_run(folder))]))
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
@@ -115,7 +116,7 @@ def _compare(settings: Namespace) -> None:
     title = f"{recipe.model} on {recipe.data}, {100 * recipe.sparsity:.4g} % of the weights removed before training"
     page = Path(settings.out) / f"comparison-{recipe.hash}.html"
     write_comparison(runs, page, title=title)
-    console = Console()
+    console = _console()
     console.print(result_table([(label, read_run(folder)) for label, folder in runs], title=title))
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
 
@@ -141,7 +142,7 @@ def _diagnose(settings: Namespace) -> None:
     ]
     masks = current_masks(model)
     found = diagnose(model, [scoring_batch(recipe, dataset)], norm=recipe.norm)
-    console = Console()
+    console = _console()
     console.print(_densities(found.layers, f"{recipe.model}, {masks.kept:,} of {masks.total:,} weights kept"))
     console.print(moments_table(stages))
     console.print(found.verdict)
@@ -174,7 +175,7 @@ def _edge(settings: Namespace) -> None:
             if settings.activations:
                 raise
             left_out.append(str(error))
-    console = Console()
+    console = _console()
     console.print(table)
     for line in left_out:
         console.print(line, highlight=False)
@@ -183,7 +184,7 @@ def _edge(settings: Namespace) -> None:
 def _data(settings: Namespace) -> None:
     from pruneinit.data import DATASETS, data_root, download, load
 
-    console = Console()
+    console = _console()
     root = data_root(settings.data_dir)
     for name in settings.names:
         if name not in DATASETS:
@@ -215,7 +216,7 @@ def _report(settings: Namespace) -> None:
             with contextlib.suppress(InputError):  # the index names the runs that cannot be read, and why
                 write_report(recipe.parent)
     page = write_report(folder) if single else write_index(folder)
-    Console().print(f"report: {page}", soft_wrap=True, highlight=False)
+    _console().print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
 _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None], Callable[[Namespace], None]]] = {
@@ -229,6 +230,11 @@ _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None], Callable[[Name
 
 
 # -- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def _console() -> Console:
+    """Where results are printed; under torchrun only the first process prints."""
+    return Console(quiet=os.environ.get("RANK", "0") != "0")
 
 
 def _recipe(settings: Namespace) -> Recipe:

@@ -12,6 +12,7 @@ from pruneinit.meanfield.maps import (
     variance_slope,
 )
 from pruneinit.meanfield.phases import DepthScales, Phase, correlation_fixed_point, depth_scales, phase
+from pruneinit.meanfield.scores import conditioning, forward_variances, magnitude_moments, snip_moments
 from pruneinit.meanfield.spec import ActivationSpec, activation
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Phase",
     "activation",
     "chi",
+    "conditioning",
     "correlation_fixed_point",
     "correlation_map",
     "correlation_slope",
@@ -33,9 +35,12 @@ __all__ = [
     "edge_of_chaos",
     "elu",
     "fixed_point",
+    "forward_variances",
     "leaky_relu",
+    "magnitude_moments",
     "moments",
     "phase",
+    "snip_moments",
     "softplus",
     "variance_map",
     "variance_slope",
