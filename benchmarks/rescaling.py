@@ -17,7 +17,6 @@ from typing import Any
 from documents import put_table, write_results
 
 from pruneinit.data import Dataset, load
-from pruneinit.errors import InputError
 from pruneinit.experiments import Recipe
 from pruneinit.experiments.prepare import network, prepare_
 from pruneinit.experiments.recipe import Rescale
@@ -62,14 +61,10 @@ def cell(
     events: list[Any] = []
     model = prepare_(network(recipe, data), recipe, data, events.append)
     moments = [list(e["layers"])[-1]["value"] for e in events if e["event"] == "moments"]
-    try:
-        last = train(model, data, recipe.training, seed=seed, device="cpu")[-1]
-        accuracy, diverged = last.test_accuracy, last.diverged
-    except InputError:  # the forward pass gives NaN before the first step
-        accuracy, diverged = 0.0, True
+    last = train(model, data, recipe.training, seed=seed, device="cpu")[-1]
     # JSON has no infinity
     dense, now = (value if math.isfinite(value) else None for value in (moments[0], moments[-1]))
-    return {"seed": seed, "dense": dense, "now": now, "test_accuracy": accuracy, "diverged": diverged}
+    return {"seed": seed, "dense": dense, "now": now, "test_accuracy": last.test_accuracy, "diverged": last.diverged}
 
 
 def row(found: dict[str, Any]) -> list[str]:

@@ -93,16 +93,21 @@ def test_same_seed_same_weights_in_every_type(initialize):
     assert not torch.equal(first["first.bias"], first["second.bias"])
 
 
-def test_without_a_generator_it_follows_the_global_seed_and_leaves_it():
+def test_without_a_generator_it_draws_from_the_global_one():
+    layer = nn.Linear(5, 5)
     torch.manual_seed(11)
+    first = edge_of_chaos_(layer, "tanh").weight.clone()
+    second = edge_of_chaos_(layer, "tanh").weight.clone()
+    torch.manual_seed(11)
+    assert torch.equal(first, edge_of_chaos_(layer, "tanh").weight)
+    assert not torch.equal(first, second)
+
+
+def test_with_a_generator_the_global_one_is_left_alone():
+    layer = nn.Linear(5, 5)
     state = torch.get_rng_state()
-    first = edge_of_chaos_(nn.Linear(5, 5), "tanh").weight
-    with torch.random.fork_rng():
-        torch.manual_seed(12)
-        other = edge_of_chaos_(nn.Linear(5, 5), "tanh").weight
-    torch.set_rng_state(state)
-    assert torch.equal(first, edge_of_chaos_(nn.Linear(5, 5), "tanh").weight)
-    assert not torch.equal(first, other)
+    edge_of_chaos_(layer, "tanh", generator=seed())
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_weights_do_not_depend_on_the_biases():

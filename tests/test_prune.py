@@ -72,6 +72,19 @@ def test_a_sparsified_model_can_be_pruned_further():
         pi.prune(model, pi.Magnitude(), sparsity=0.2)
 
 
+def test_rounds_on_a_sparsified_model_start_from_what_is_left():
+    model = nn.Linear(100, 100)
+    pi.sparsify_(model, pi.prune(model, pi.Magnitude(), sparsity=0.9))
+    seen = []
+
+    def criterion(net, batches, masks):
+        seen.append(masks.kept)
+        return pi.Magnitude()(net, batches, masks)
+
+    assert pi.prune(model, criterion, sparsity=0.98, rounds=5).kept == 200
+    assert seen == [round(1000 * 0.2 ** (r / 5)) for r in range(5)]
+
+
 def test_excluded_weights_stay_whole_and_do_not_count():
     masks = pi.prune(PROBLEMS[0].model(), pi.Magnitude(), sparsity=0.5, exclude="4.weight")
     assert list(masks) == ["0.weight", "2.weight"]

@@ -77,25 +77,15 @@ def test_a_layer_that_runs_twice_is_calibrated_on_its_first_run():
 
 
 @pytest.mark.parametrize("method", ["formula", "tap", "layer"])
-@pytest.mark.parametrize("sparse", [False, True], ids=["dense-with-masks", "sparsified"])
-def test_folding_computes_the_same_function_and_leaves_no_factor(method, sparse):
+def test_folding_computes_the_same_function_and_leaves_no_factor(method):
     problem = problem_named("conv-and-groups")
     batch = problem.batch(32)
     outputs = []
     for fold in (False, True):
         model, masks = pruned(problem)
         targets = pi.second_moments(model, [batch])
-        if sparse:
-            pi.sparsify_(model, masks)
-        pi.rescale_(
-            model,
-            [batch],
-            masks=None if sparse else masks,
-            method=method,
-            targets=targets if sparse and method == "layer" else None,
-            fold=fold,
-        )
         pi.sparsify_(model, masks)
+        pi.rescale_(model, [batch], method=method, targets=targets, fold=fold)
         outputs.append(model(batch[0]))
         assert (factor(model, "0.weight").numel() == 1 and factor(model, "0.weight").item() == 1) == fold
     torch.testing.assert_close(outputs[0], outputs[1])
@@ -113,6 +103,51 @@ def test_a_kept_factor_is_in_the_gradient_and_a_folded_one_is_not():
         factors[fold] = factor(model, "0.weight").item()
     assert factors[True] == 1 != factors[False]
     torch.testing.assert_close(grads[False], factors[False] * grads[True])
+
+
+def test_folding_twice_by_the_formula_is_folding_once():
+    model, masks = pruned(problem_named("dense"))
+    pi.rescale_(pi.sparsify_(model, masks), fold=True)
+    once = {name: weight(model, name).clone() for name in masks}
+    pi.rescale_(model, fold=True)
+    for name in masks:
+        torch.testing.assert_close(weight(model, name), once[name], rtol=1e-6, atol=1e-9)
+
+
+def test_folding_into_a_dense_model_is_refused():
+    model, masks = pruned(problem_named("dense"))
+    with pytest.raises(pi.InputError, match="sparsify_ the model first"):
+        pi.rescale_(model, masks=masks, fold=True)
+
+
+@pytest.mark.parametrize("method", ["formula", "layer"])
+def test_recalibrating_a_rescaled_dense_model_starts_from_its_own_weights(method):
+    model, masks = pruned(problem_named("dense"))
+    batch = problem_named("dense").batch(32)
+    pi.rescale_(model, [batch], masks=masks, method=method)
+    first = {name: factor(model, name).item() for name in masks}
+    pi.rescale_(model, [batch], masks=masks, method=method)
+    assert {name: factor(model, name).item() for name in masks} == pytest.approx(first, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "masks, message",
+    [
+        ({"0.weigth": torch.ones(7, 5).bool()}, "unknown weight in the masks '0.weigth'"),
+        ({"0.weight": torch.ones(1, 5).bool()}, r"has shape \(1, 5\), the weight has \(7, 5\)"),
+    ],
+    ids=["name", "broadcastable-shape"],
+)
+def test_masks_of_another_model_are_refused_everywhere(masks, message):
+    model, batch = problem_named("dense").model(), problem_named("dense").batch()
+    for use in (
+        lambda: pi.rescale_(model, masks=pi.Masks(masks)),
+        lambda: pi.second_moments(model, [batch], masks=pi.Masks(masks)),
+        lambda: pi.diagnose(model, [batch], pi.Masks(masks)),
+        lambda: pi.Snip()(model, [batch], pi.Masks(masks)),
+    ):
+        with pytest.raises(pi.InputError, match=message):
+            use()
 
 
 def test_a_second_call_replaces_the_factors_of_the_first():
@@ -135,11 +170,16 @@ def test_biases_and_stored_values_are_not_touched():
 def test_an_empty_layer_is_named_in_a_warning_and_keeps_factor_one():
     model = problem_named("dense").model()
     masks = pi.prune(model, pi.Random(), sparsity=None, scope={"0.weight": 0.5, "2.weight": 0.0, "4.weight": 0.5})
-    with pytest.warns(UserWarning, match=r"no signal leaves 2.weight"):
+    with pytest.warns(UserWarning, match=r"nothing is left of 2.weight"):
         pi.rescale_(model, masks=masks)
     assert factor(model, "2.weight").item() == 1
-    with pytest.warns(UserWarning, match=r"no signal leaves 2.weight"):
+    model[2].bias.data.zero_()
+    with pytest.warns(UserWarning, match="signal") as warned:
         pi.rescale_(model, [problem_named("dense").batch()], masks=masks)
+    assert [str(w.message).split(",")[0].split(":")[0] for w in warned] == [
+        "no signal reaches 4.weight",
+        "nothing is left of 2.weight",
+    ]
 
 
 def test_calibration_keeps_the_signal_of_a_deep_tanh_network_where_pruning_kills_it():

@@ -220,6 +220,40 @@ def test_stabilising_twice_is_an_error_and_changes_nothing():
     assert torch.equal(model(x), before)
 
 
+@pytest.mark.parametrize("sparsity", [0.9, 0.98, 0.995])
+def test_a_pruned_network_has_the_branches_of_the_dense_one(sparsity):
+    model = build("resnet20", input_shape=(3, 32, 32), classes=10)
+    dense = pi.find_residuals(model, IMAGE)
+    pi.sparsify_(model, pi.prune(model, pi.Magnitude(), sparsity=sparsity))
+    assert pi.find_residuals(model, IMAGE) == dense
+
+
+def test_a_branch_smaller_than_its_projection_shortcut_is_found():
+    class Narrow(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down, self.up, self.shortcut = nn.Linear(16, 4), nn.Linear(4, 32), nn.Linear(16, 32)
+
+        def forward(self, x):
+            return self.shortcut(x) + self.up(torch.relu(self.down(x)))
+
+    found = pi.find_residuals(Narrow(), torch.zeros(1, 16))
+    assert [b.parameters for b in found.branches] == [("up.weight", "up.bias")]
+
+
+def test_two_branches_in_parallel_beside_one_shortcut_are_both_found():
+    class Parallel(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a1, self.a2, self.b1, self.b2 = (nn.Linear(4, 4) for _ in range(4))
+
+        def forward(self, x):
+            return x + self.a2(torch.tanh(self.a1(x))) + self.b2(torch.tanh(self.b1(x)))
+
+    found = pi.find_residuals(Parallel(), torch.zeros(1, 4))
+    assert [b.parameters[0] for b in found.branches] == ["a2.weight", "b2.weight"]
+
+
 def test_stabilising_works_before_and_after_pruning():
     outputs = []
     for first in ("stabilise", "prune"):

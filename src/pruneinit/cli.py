@@ -1,4 +1,4 @@
-"""The command line. Each command is a thin layer over the library; heavy imports wait until a command needs them."""
+"""The command line. Each command is a thin layer over the library, which it imports when it is asked for."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _parser(arguments: Sequence[str]) -> ArgumentParser:
     asked = next((word for word in arguments if word in _COMMANDS), None)
     for name, (summary, fill, _) in _COMMANDS.items():
         command = ArgumentParser(description=f"{summary}.", exit_on_error=False)
-        # Only the command asked for gets its flags: a recipe's need PyTorch, and `pruneinit --help` does not.
+        # Only the command asked for gets its flags: making those of a recipe takes time, and `--help` shows none.
         if name == asked:
             fill(command)
         commands.add_subcommand(name, command, help=summary)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from pruneinit.criteria.gradients import Batches, Loss, Norm, cross_entropy
-from pruneinit.errors import InputError
-from pruneinit.masks import Masks
+from pruneinit.batch import Batches
+from pruneinit.functional import Loss, Norm, cross_entropy
+from pruneinit.masks import Masks, check_masks
 from pruneinit.moments import second_moments
 from pruneinit.survivors import current_masks
 from pruneinit.weights import prunable
@@ -126,9 +126,7 @@ def diagnose(
     weights = prunable(model)
     sparse = current_masks(model)
     chosen = sparse if masks is None else masks
-    strangers = [name for name in chosen if name not in weights or tuple(chosen[name].shape) != weights[name].shape]
-    if strangers:
-        raise InputError(f"the masks are of another model: it has no weight of that shape named {strangers[0]}")
+    check_masks(chosen, {name: found.shape for name, found in weights.items()})
     before: dict[str, float] = {}
     after: dict[str, float] = {}
     if batches is not None:

@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils import _pytree as pytree
 
-from pruneinit.criteria.gradients import describe, scoring_mode
+from pruneinit.batch import describe, mapped, tensors
 from pruneinit.errors import InputError
+from pruneinit.functional import scoring_mode
 from pruneinit.reparametrize import replaced
 from pruneinit.weights import plain_name, weight
 
@@ -53,7 +53,7 @@ class Graph:
         """The operation's name, for example `"AddmmBackward0"`."""
         return str(self.nodes[node].name())
 
-    def weights_of(self, node: int) -> dict[int, str]:
+    def parameters_of(self, node: int) -> dict[int, str]:
         """The parameters that an operation takes directly, or through transposes and views; by leaf index."""
         found: dict[int, str] = {}
         for child in self.children[node]:
@@ -98,23 +98,23 @@ def trace(model: nn.Module, example: Any) -> Graph:
     Raises:
         InputError: The model cannot be run on the example, or returns nothing that depends on its parameters.
     """
-    tensors = {plain_name(name): weight(model, plain_name(name)) for name, _ in model.named_parameters()}
-    tensors = {n: t.detach().requires_grad_() for n, t in tensors.items() if t.dtype.is_floating_point}
+    parameters = {plain_name(name): weight(model, plain_name(name)) for name, _ in model.named_parameters()}
+    leaves = {n: t.detach().requires_grad_() for n, t in parameters.items() if t.dtype.is_floating_point}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    example = pytree.tree_map(_differentiable, example)
+    example = mapped(_differentiable, example)
     args = example if isinstance(example, tuple) else () if isinstance(example, dict) else (example,)
     kwargs = example if isinstance(example, dict) else {}
     with scoring_mode(model, "running"):
         try:
-            with replaced(model, tensors) as plain:
+            with replaced(model, leaves) as plain:
                 output = functional_call(model, buffers | plain, args, kwargs)
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(f"the model cannot be run on the example given, {describe(example)}: {reason}") from error
-    outputs = [t for t in pytree.tree_leaves(output) if isinstance(t, Tensor) and t.grad_fn is not None]
+    outputs = [t for t in tensors(output) if t.grad_fn is not None]
     if not outputs:
         raise InputError("the model's output does not depend on its parameters; it may run under no_grad")
-    return Graph(outputs, {id(t): name for name, t in tensors.items()})
+    return Graph(outputs, {id(t): name for name, t in leaves.items()})
 
 
 def _differentiable(leaf: Any) -> Any:

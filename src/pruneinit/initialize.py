@@ -1,7 +1,7 @@
 """Random weights with the scale that mean-field theory asks for: on the Edge of Chaos, or in either phase.
 
 Everything here works in place on the weights that can be pruned and their biases, sets normalisation layers to the
-identity, and touches nothing else: no embeddings, no other parameters, no global random state.
+identity, and touches nothing else: no embeddings, no other parameters, and with a generator no global random state.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def edge_of_chaos_(
         sigma_b: Standard deviation of the biases. None: 0 for scale-free activations (ReLU, leaky ReLU, identity),
             0.2 for tanh and its like, and more (0.5 or 1) for those whose variance is unstable at 0.2, such as GELU and
             SiLU: see `pruneinit.meanfield.default_sigma_b`.
-        generator: Where the numbers come from: the same seed gives the same weights. None for a generator of its own
-            seeded with `torch.initial_seed()`, so that calls between two `torch.manual_seed` give equal weights.
+        generator: Where the numbers come from: the same seed gives the same weights. None draws from PyTorch's
+            global one, as `torch.nn.init` does.
 
     Returns:
         `model`.
@@ -190,8 +190,7 @@ def _initialize_(
     check_number("sigma_b", sigma_b)
     _refuse_changed(model)
     weights = prunable(model)
-    if generator is None:
-        generator = torch.Generator().manual_seed(torch.initial_seed())
+    generator = generator or torch.default_generator
     with torch.no_grad():
         for name, weight in weights.items():
             parameter = model.get_parameter(name)

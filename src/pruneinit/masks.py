@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pruneinit.errors import InputError
+from pruneinit.errors import InputError, unknown
 from pruneinit.files import read_tensors, write_tensors
 
 
@@ -26,7 +27,7 @@ class Masks(Mapping[str, Tensor]):
         >>> masks = Masks({"a": torch.tensor([True, False]), "b": torch.tensor([True, True])})
         >>> masks.kept, masks.total, masks.sparsity
         (3, 4, 0.25)
-        >>> masks.counts
+        >>> dict(masks.counts)
         {'a': (1, 2), 'b': (2, 2)}
     """
 
@@ -61,9 +62,9 @@ class Masks(Mapping[str, Tensor]):
     __hash__ = None  # type: ignore[assignment]  # equal by contents, so not hashable, like any mutable mapping
 
     @property
-    def counts(self) -> dict[str, tuple[int, int]]:
+    def counts(self) -> Mapping[str, tuple[int, int]]:
         """For each weight, how many values are kept and how many there are."""
-        return dict(self._counts)
+        return MappingProxyType(self._counts)
 
     @property
     def kept(self) -> int:
@@ -102,12 +103,12 @@ class Masks(Mapping[str, Tensor]):
     def __and__(self, other: Masks) -> Masks:
         """What both keep."""
         self._must_match(other)
-        return Masks({name: mask & other[name] for name, mask in self.items()})
+        return Masks({name: mask & other[name].to(mask.device) for name, mask in self.items()})
 
     def __or__(self, other: Masks) -> Masks:
         """What either keeps."""
         self._must_match(other)
-        return Masks({name: mask | other[name] for name, mask in self.items()})
+        return Masks({name: mask | other[name].to(mask.device) for name, mask in self.items()})
 
     def iou(self, other: Masks) -> float:
         """Intersection over union of what is kept: 1 for equal masks, 0 for disjoint ones.
@@ -156,3 +157,25 @@ class Masks(Mapping[str, Tensor]):
                 raise InputError(
                     f"the masks of {name} differ in shape: {tuple(mask.shape)} and {tuple(other[name].shape)}"
                 )
+
+
+def check_masks(masks: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """See that masks are of the model whose weights have these shapes.
+
+    Raises:
+        InputError: A mask has no weight of its name, or another shape.
+
+    Example:
+        >>> check_masks({"w": torch.ones(2, 3).bool()}, {"w": (3, 2)})
+        Traceback (most recent call last):
+        ...
+        pruneinit.errors.InputError: the mask of w has shape (2, 3), the weight has (3, 2): ...
+    """
+    for name, mask in masks.items():
+        if name not in shapes:
+            raise unknown("weight in the masks", name, shapes)
+        if tuple(mask.shape) != tuple(shapes[name]):
+            raise InputError(
+                f"the mask of {name} has shape {tuple(mask.shape)}, the weight has {tuple(shapes[name])}: "
+                "the masks were made for another model"
+            )

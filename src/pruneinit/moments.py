@@ -11,17 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from pruneinit.criteria.gradients import (
-    Batches,
-    Loss,
-    Norm,
-    batch_size,
-    cross_entropy,
-    each,
-    effective_weights,
-    run,
-    scoring_mode,
-)
+from pruneinit.batch import Batches, batch_size, each
+from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.weights import Weight, owner, prunable
 
@@ -60,7 +51,18 @@ def second_moments(
         >>> second_moments(model, [(torch.ones(4, 2), torch.zeros(4, dtype=torch.long))])
         {'weight': 16.0}
     """
-    overrides = effective_weights(model, masks)
+    return moments_of(model, batches, effective_weights(model, masks), loss=loss, norm=norm)
+
+
+def moments_of(
+    model: nn.Module,
+    batches: Batches,
+    overrides: Mapping[str, Tensor],
+    *,
+    loss: Loss = cross_entropy,
+    norm: Norm | None = None,
+) -> dict[str, float]:
+    """As `second_moments`, of the model with the weights in `overrides` instead of its own."""
     sums: dict[str, float] = {}
     examples = 0
     with scoring_mode(model, norm), torch.no_grad():
@@ -72,7 +74,7 @@ def second_moments(
                     seen[name] = mean_square(output)
 
             with watch(model, overrides, measure):
-                run(model, batch, loss, overrides)
+                call(model, batch, loss, overrides)
             size = batch_size(batch)
             examples += size
             for name, value in seen.items():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pruneinit.criteria import Batches, Criterion
+from pruneinit.batch import Batches
+from pruneinit.criteria import Criterion
 from pruneinit.errors import InputError, check_sparsity
 from pruneinit.masks import Masks
 from pruneinit.select import Scope, select
@@ -57,7 +58,8 @@ def prune(
 ) -> Masks:
     """Choose which weights to keep; the model is left as it was.
 
-    In several rounds the density after round r of R is (1 - sparsity)^(r/R), each round scores the network that the
+    In several rounds the density falls by the same factor each time, to (1 - sparsity)^(r/R) after round r of R where
+    the model was dense; each round scores the network that the
     rounds before it have left, and what is gone stays gone.
 
     Args:
@@ -89,8 +91,11 @@ def prune(
         check_sparsity(sparsity)
     masks = _start(model, include, exclude)
     batches = list(batches) if batches is not None and rounds > 1 else batches
+    start = masks.density
     for number in range(1, rounds + 1):
-        step = sparsity if number == rounds or sparsity is None else 1 - (1 - sparsity) ** (number / rounds)
+        step = sparsity
+        if sparsity is not None and number < rounds and start > 0:
+            step = 1 - start * ((1 - sparsity) / start) ** (number / rounds)
         scores = criterion(model, batches, masks)
         masks = select(scores, step, scope, within=None if masks.kept == masks.total else masks)
     return masks

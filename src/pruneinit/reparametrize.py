@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pruneinit.errors import InputError
-from pruneinit.weights import Weight, owner, plain_name, raw
+from pruneinit.weights import owner, plain_name, raw
 
 
 class Link(nn.Module):
@@ -54,17 +54,19 @@ class Scale(Link):
         return f"{self.role}, factor of shape {tuple(self.factor.shape)}"
 
 
-def names_of(model: nn.Module, name: str) -> tuple[str, ...]:
-    """`name` and every other name of the same parameter (tied weights), `name` first."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    target = stored(model, name)
-    aliases = (plain_name(n) for n, p in parameters.items() if p is target)
-    return (name, *(n for n in aliases if n != name))
+def tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """For each name of a parameter all names of it (several for tied weights), itself first.
 
-
-def weight_names(weight: Weight) -> tuple[str, ...]:
-    """All names of a prunable weight, its own first."""
-    return (weight.name, *weight.aliases)
+    Example:
+        >>> model = nn.ModuleDict({"a": nn.Linear(2, 2, bias=False), "b": nn.Linear(2, 2, bias=False)})
+        >>> model["b"].weight = model["a"].weight
+        >>> tied_names(model)["b.weight"]
+        ('b.weight', 'a.weight')
+    """
+    groups: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), []).append(plain_name(name))
+    return {name: (name, *(other for other in group if other != name)) for group in groups.values() for name in group}
 
 
 def chain(model: nn.Module, name: str) -> list[nn.Module]:
@@ -174,6 +176,15 @@ class _Instead(nn.Module):
 
     def forward(self, tensor: Tensor) -> Tensor:
         return self.tensor[0]
+
+
+def tensor_without(model: nn.Module, name: str, role: str) -> Tensor:
+    """The tensor `name` as the forward pass would see it without the factors of one role; detached."""
+    tensor = stored(model, name).detach()
+    for link in chain(model, name):
+        if not (isinstance(link, Scale) and link.role == role):
+            tensor = link(tensor)
+    return tensor
 
 
 def factor(model: nn.Module, name: str, role: str | None = None) -> Tensor:

@@ -5,26 +5,25 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from pruneinit.criteria.gradients import (
-    Batches,
-    Loss,
-    Norm,
-    cross_entropy,
-    each,
-    effective_weights,
-    run,
-    scoring_mode,
-)
+from pruneinit.batch import Batches, joined
 from pruneinit.errors import InputError, unknown
-from pruneinit.masks import Masks
-from pruneinit.moments import mean_square, second_moments, watch
-from pruneinit.reparametrize import Scale, chain, require_ours, set_chain_, set_stored_, stored, weight_names
+from pruneinit.functional import Loss, Norm, call, cross_entropy, scoring_mode
+from pruneinit.masks import Masks, check_masks
+from pruneinit.moments import mean_square, moments_of, watch
+from pruneinit.reparametrize import (
+    Scale,
+    chain,
+    require_ours,
+    set_chain_,
+    set_stored_,
+    stored,
+    tensor_without,
+    tied_names,
+)
 from pruneinit.survivors import current_masks, survivors_of, tap_energy
 from pruneinit.weights import prunable
 
@@ -53,8 +52,8 @@ def rescale_(
           output without bias has the second moment on the data that the dense network's has. One forward pass of the
           dense and one of the pruned network.
 
-    A second call replaces the factors of the first. Biases are not touched. A layer of which nothing is left keeps
-    ρ = 1, with a warning.
+    A second call replaces the factors of the first. Biases are not touched. A layer through which no signal passes
+    keeps ρ = 1, with a warning.
 
     Args:
         model: A dense model, with the `masks` that it is going to be sparsified with, or a sparsified model.
@@ -66,14 +65,15 @@ def rescale_(
         loss: Runs the model on a batch, for models that take more than `model(x)`.
         norm: Which statistics batch normalisation uses, as for the criteria.
         fold: False keeps ρ as a multiplier in the forward pass, as the paper does, so that the gradient with respect
-            to W carries ρ too. True multiplies it into the values: the same function, trained differently.
+            to W carries ρ too. True multiplies it into the values of a sparsified model: the same function, trained
+            differently; from then on it is part of the weights.
 
     Returns:
         The model, changed in place.
 
     Raises:
-        InputError: The method is unknown, data, masks or targets it needs are missing, or the dense network's second
-            moment is not finite.
+        InputError: The method is unknown, data, masks or targets it needs are missing, masks are of another model, a
+            second moment is not finite, or `fold` is asked for on a dense model. The model is then as it was.
 
     Source: Hayou et al. 2021, section 3.3 (rescaling trick).
 
@@ -84,6 +84,54 @@ def rescale_(
         >>> rescale_(model, masks=masks)[0].weight[0, 0].item()  # sqrt(4 / 2)
         1.4142135...
     """
+    if fold and not current_masks(model):
+        raise InputError("fold multiplies into the survivors: sparsify_ the model first, with targets for 'layer'")
+    factors = rescaling_factors(model, batches, masks=masks, method=method, targets=targets, loss=loss, norm=norm)
+    return apply_rescaling_(model, factors, fold=fold)
+
+
+def apply_rescaling_(model: nn.Module, factors: Mapping[str, Tensor], *, fold: bool = False) -> nn.Module:
+    """Set the factors that `rescaling_factors` found, in place of those that are there.
+
+    Returns:
+        The model, changed in place.
+    """
+    tied = tied_names(model)
+    for name, value in factors.items():
+        rest = [link for link in chain(model, name) if not (isinstance(link, Scale) and link.role == "rescale")]
+        if fold:
+            _fold_(model, name, value)
+        else:
+            # Next to the weights and before the factor of a residual branch, which is about the whole branch.
+            at = next((i for i, link in enumerate(rest) if isinstance(link, Scale)), len(rest))
+            rest.insert(at, Scale(value.to(stored(model, name).dtype), "rescale"))
+        set_chain_(model, tied[name], rest)
+    return model
+
+
+def rescaling_factors(
+    model: nn.Module,
+    batches: Batches | None = None,
+    *,
+    masks: Masks | None = None,
+    method: str | None = None,
+    targets: Mapping[str, float] | None = None,
+    loss: Loss = cross_entropy,
+    norm: Norm | None = None,
+) -> dict[str, Tensor]:
+    """The factors ρ that `rescale_` would set, for each pruned weight; the model is left as it was.
+
+    Arguments and errors are those of `rescale_`.
+
+    Returns:
+        For each weight a scalar, or for `"tap"` a tensor of shape [1, 1, *kernel].
+
+    Example:
+        >>> model = nn.Linear(2, 1, bias=False)
+        >>> _ = nn.init.ones_(model.weight)
+        >>> rescaling_factors(model, masks=Masks({"weight": torch.tensor([[True, False]])}))
+        {'weight': tensor(1.4142)}
+    """
     method = method or ("layer" if batches is not None else "formula")
     if method not in METHODS:
         raise unknown("rescaling method", method, METHODS)
@@ -91,26 +139,16 @@ def rescale_(
     if masks is None and not sparse:
         raise InputError("the model is dense: pass the masks that it is to be pruned with, or sparsify_ it first")
     chosen = sparse if masks is None else masks
+    check_masks(chosen, {name: found.shape for name, found in prunable(model).items()})
     for name in chosen:
         require_ours(model, name)
-    before = {name: chain(model, name) for name in chosen}
-    _set_rescaling_(model, dict.fromkeys(chosen))
-    try:
-        if method == "layer":
-            factors = _calibrated(model, batches, chosen, targets, loss, norm)
-        else:
-            factors = {name: _formula(model, name, chosen, per_tap=method == "tap") for name in chosen}
-    except BaseException:
-        weights = prunable(model)
-        for name, links in before.items():
-            set_chain_(model, weight_names(weights[name]), links)
-        raise
-    if fold:
-        for name, factor in factors.items():
-            _fold_(model, name, factor)
+    if method == "layer":
+        factors = _calibrated(model, batches, chosen, targets, loss, norm)
     else:
-        _set_rescaling_(model, factors)
-    return model
+        factors = {name: _formula(model, name, chosen, per_tap=method == "tap") for name in chosen}
+    if chosen.empty:
+        _warn(f"nothing is left of {', '.join(chosen.empty)}: no factor brings a signal back")
+    return factors
 
 
 def _formula(model: nn.Module, name: str, masks: Masks, *, per_tap: bool) -> Tensor:
@@ -121,9 +159,7 @@ def _formula(model: nn.Module, name: str, masks: Masks, *, per_tap: bool) -> Ten
     energy = tap_energy(dense) if survivors is None else survivors.energy
     kept = tap_energy(dense * masks[name].to(dense.device))
     if not per_tap:
-        energy, kept = energy.sum(), kept.sum()
-    if not bool(kept.any()):
-        _warn_empty(name)
+        energy, kept = energy.mean(), kept.mean()
     return torch.where(kept > 0, (energy / kept).sqrt(), 1.0)
 
 
@@ -139,35 +175,42 @@ def _calibrated(
     if batches is None:
         raise InputError("method='layer' calibrates on data: pass batches=[(inputs, labels), ...]")
     batch = joined(batches)
+    plain = {name: tensor_without(model, name, "rescale") for name in masks}
     if targets is None:
         if current_masks(model):
             raise InputError(
                 "the dense weights of a sparsified model are gone: pass targets=second_moments(model, batches) "
-                "measured before sparsify_, or call rescale_(model, batches, masks=masks) first then sparsify_"
+                "measured before sparsify_, or call rescale_(model, batches, masks=masks) first, then sparsify_"
             )
-        targets = second_moments(model, [batch], loss=loss, norm=norm)
-    overrides = {name: tensor.clone() for name, tensor in effective_weights(model, masks).items()}
+        targets = moments_of(model, [batch], plain, loss=loss, norm=norm)
+    overrides = {name: tensor * masks[name].to(tensor.device) for name, tensor in plain.items()}
     # A weight used outside its own layer's forward pass is seen by nobody; the formula needs no watching.
     unseen = {name: _formula(model, name, masks, per_tap=False) for name in masks if name not in targets}
     for name, value in unseen.items():
         overrides[name].mul_(value)
     factors: dict[str, Tensor] = {}
+    silent: list[str] = []
 
     def correct(name: str, output: Tensor) -> Tensor | None:
         if name not in masks or name in factors:  # a layer run again has its factor in the weight already
             return None
-        value = factor_for(name, targets, mean_square(output))
+        moment = mean_square(output)
+        if moment == 0 and name not in masks.empty:
+            silent.append(name)
+        value = factor_for(name, targets, moment)
         factors[name] = torch.tensor(value, dtype=torch.float64, device=output.device)
         overrides[name].mul_(value)
         return output * value
 
     with scoring_mode(model, norm), torch.no_grad(), watch(model, overrides, correct):
-        run(model, batch, loss, overrides)
+        call(model, batch, loss, overrides)
+    if silent:
+        _warn(f"no signal reaches {', '.join(silent)}, so there is nothing to calibrate there")
     return unseen | factors
 
 
 def factor_for(name: str, targets: Mapping[str, float], moment: float) -> float:
-    """The factor that takes the second moment of layer `name` to its target."""
+    """The factor that takes the second moment of layer `name` to its target; 1 where there is no signal to scale."""
     if name not in targets:
         raise InputError(f"targets has no second moment for {name}; it has {', '.join(targets) or 'none'}")
     if not math.isfinite(targets[name]) or not math.isfinite(moment):
@@ -175,38 +218,15 @@ def factor_for(name: str, targets: Mapping[str, float], moment: float) -> float:
             f"the second moment of {name} is {targets[name]:g} in the dense and {moment:g} in the pruned network: "
             "there is no finite signal to go back to; initialise on the Edge of Chaos first (edge_of_chaos_)"
         )
-    if moment == 0:
-        _warn_empty(name)
-        return 1.0
-    return math.sqrt(targets[name] / moment)
-
-
-def joined(batches: Batches) -> Any:
-    """All batches as one: the tensors in them concatenated along the first dimension."""
-    every = list(each(batches))
-    if len(every) == 1:
-        return every[0]
-    return pytree.tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *every)
-
-
-def _set_rescaling_(model: nn.Module, factors: Mapping[str, Tensor | None]) -> None:
-    """Make these the only rescaling factors of the weights named; None for no factor."""
-    weights = prunable(model)
-    for name, value in factors.items():
-        rest = [link for link in chain(model, name) if not (isinstance(link, Scale) and link.role == "rescale")]
-        dtype = stored(model, name).dtype
-        if value is not None:
-            rest.append(Scale(value.to(dtype), "rescale"))
-        set_chain_(model, weight_names(weights[name]), rest)
+    return math.sqrt(targets[name] / moment) if moment > 0 else 1.0
 
 
 def _fold_(model: nn.Module, name: str, value: Tensor) -> None:
-    with torch.no_grad():
-        survivors = survivors_of(model, name)
-        values = stored(model, name)
-        folded = values * value if survivors is None else survivors.gather(survivors(values) * value)
-        set_stored_(model, name, folded)
+    survivors = survivors_of(model, name)
+    if survivors is not None:
+        with torch.no_grad():
+            set_stored_(model, name, survivors.gather(survivors(stored(model, name)) * value))
 
 
-def _warn_empty(name: str) -> None:
-    warnings.warn(f"no signal leaves {name}: nothing of it is left to rescale", UserWarning, stacklevel=4)
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=4)

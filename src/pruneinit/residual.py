@@ -11,9 +11,10 @@ from torch import nn
 
 from pruneinit.errors import InputError
 from pruneinit.graph import Graph, members, trace
-from pruneinit.reparametrize import Scale, chain, names_of, require_ours, set_chain_, stored
+from pruneinit.reparametrize import Scale, chain, require_ours, set_chain_, stored, tied_names
+from pruneinit.weights import weight
 
-# A shortcut is the identity or a linear projection; a sum whose lighter side holds one of these is none.
+# What a shortcut does not pass: it is the identity or a linear projection.
 _NONLINEAR = ("Relu", "LeakyRelu", "Prelu", "Elu", "Celu", "Gelu", "Silu", "Mish", "Sigmoid", "Tanh", "Softmax",
               "Softplus", "Hardswish", "Hardtanh", "Hardsigmoid", "Threshold", "ScaledDotProduct", "ExpBackward", "Erf",
               "SinBackward", "Pow")  # fmt: skip
@@ -34,11 +35,11 @@ class Branch:
 
     Attributes:
         parameters: The parameters of its last linear or normalisation layer, which carry the factor.
-        weights: How many parameters the branch has.
+        size: How many parameters the branch has, before pruning.
     """
 
     parameters: tuple[str, ...]
-    weights: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ class Residuals:
 def find_residuals(model: nn.Module, example: Any) -> Residuals:
     """Find the residual branches of a model from the autograd graph of one forward pass; the model is left as it was.
 
-    A residual addition is one of two tensors with a common ancestor. Its branch is the side with more parameters;
-    the other side, the shortcut, is the identity or a projection without nonlinearity. Sums whose two sides have
-    equally many parameters have no shortcut and are passed over.
+    A residual addition is one of two tensors with a common ancestor, of which one side, the shortcut, leads back to it
+    by the identity or a linear projection; the other is the branch. Where both do, the branch is the side with more
+    parameters. Other sums (of two nonlinear sides, or of two linear ones of equal size) are passed over.
 
     Args:
         model: Any module.
@@ -91,7 +92,7 @@ def find_residuals(model: nn.Module, example: Any) -> Residuals:
           3.inner.weight, 3.inner.bias
     """
     graph = trace(model, example)
-    sizes = {name: stored(model, name).numel() for name in graph.parameters.values()}
+    sizes = {name: weight(model, name).numel() for name in graph.parameters.values()}
     branches: list[Branch] = []
     ends: dict[int, set[int]] = {}  # parameter leaf -> the operations where it ends a branch
     for node in range(len(graph.nodes)):
@@ -138,10 +139,11 @@ def stabilize_residuals_(model: nn.Module, example: Any) -> Residuals:
     for name in names:
         if any(isinstance(link, Scale) and link.role == "branch" for link in require_ours(model, name)):
             raise InputError(f"{name} ends a residual branch and is scaled already: the model is a Stable ResNet")
+    tied = tied_names(model)
     for name in names:
         parameter = stored(model, name)
         factor = torch.tensor(residuals.factor, dtype=parameter.dtype, device=parameter.device)
-        set_chain_(model, names_of(model, name), [*chain(model, name), Scale(factor, "branch")])
+        set_chain_(model, tied[name], [*chain(model, name), Scale(factor, "branch")])
     return residuals
 
 
@@ -156,18 +158,33 @@ def _branch_side(graph: Graph, node: int, sizes: dict[str, int]) -> tuple[int, i
         return None
     inside = [reach[0] & ~reach[1], reach[1] & ~reach[0]]
     counts = [_count(graph, operations, sizes) for operations in inside]
-    if counts[0] == counts[1]:
+    linear = [_linear_way(graph, side, operations) for side, operations in zip(sides, inside, strict=True)]
+    if not any(linear) or (all(linear) and counts[0] == counts[1]):
         return None
-    branch = 0 if counts[0] > counts[1] else 1
-    if any(graph.name(i).startswith(_NONLINEAR) for i in members(inside[1 - branch])):
-        return None
-    return sides[branch], inside[branch], counts[branch]
+    branch = linear.index(False) if not all(linear) else int(counts[1] > counts[0])
+    return (sides[branch], inside[branch], counts[branch]) if counts[branch] else None
+
+
+def _linear_way(graph: Graph, node: int, inside: int) -> bool:
+    """Whether some way from `node` back to a common ancestor passes no nonlinearity: it can be a shortcut."""
+    waiting, seen = [node], {node}
+    while waiting:
+        node = waiting.pop()
+        if not inside >> node & 1:
+            return True
+        if graph.name(node).startswith(_NONLINEAR):
+            continue
+        for child in graph.children[node]:
+            if child is not None and graph.ancestors[child] and child not in seen:
+                seen.add(child)
+                waiting.append(child)
+    return False
 
 
 def _count(graph: Graph, operations: int, sizes: dict[str, int]) -> int:
     leaves: set[str] = set()
     for node in members(operations):
-        leaves.update(graph.weights_of(node).values())
+        leaves.update(graph.parameters_of(node).values())
     return sum(sizes[name] for name in leaves)
 
 
@@ -176,7 +193,7 @@ def _last_parameters(graph: Graph, node: int, inside: int) -> list[tuple[int, in
     name = graph.name(node)
     if not inside >> node & 1:
         raise _unscalable(name, "it takes the branch's own input")
-    attached = graph.weights_of(node)
+    attached = graph.parameters_of(node)
     if name.startswith(_AFFINE):
         if not attached:
             raise _unscalable(name, "it has no parameters of its own")
@@ -215,7 +232,7 @@ def _unscalable(name: str, reason: str) -> InputError:
 def _check_only_there(graph: Graph, ends: dict[int, set[int]]) -> None:
     """A parameter that ends a branch must not be at work elsewhere too, where it would scale what is no branch."""
     for node in range(len(graph.nodes)):
-        for leaf, name in graph.weights_of(node).items():
+        for leaf, name in graph.parameters_of(node).items():
             view = not graph.ancestors[node]  # a transposed weight, not a use of it
             if leaf in ends and node not in ends[leaf] and not view:
                 raise InputError(f"{name} ends a residual branch and is used elsewhere too; scale the branch by hand")

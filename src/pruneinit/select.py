@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from pruneinit.errors import InputError, check_sparsity, unknown
-from pruneinit.masks import Masks
+from pruneinit.masks import Masks, check_masks
 
 Scores = Mapping[str, Tensor]
 Scope = str | Mapping[str, float]
 
 SCOPES = ("global", "layer", "erk")
 _CHUNK = 1 << 17  # small enough for the temporaries of a pass to stay in cache
+_CHUNK_ELSEWHERE = 1 << 24  # on an accelerator every chunk costs a wait
 _BITS = 16
 
 
@@ -48,13 +49,15 @@ def select(scores: Scores, sparsity: float | None, scope: Scope = "global", *, w
         >>> scores = {"a": torch.tensor([3.0, 1.0, 2.0]), "b": torch.tensor([0.5, 5.0])}
         >>> {name: mask.tolist() for name, mask in select(scores, 0.6).items()}
         {'a': [True, False, False], 'b': [False, True]}
-        >>> select(scores, None, {"a": 1 / 3, "b": 1.0}).counts
+        >>> dict(select(scores, None, {"a": 1 / 3, "b": 1.0}).counts)
         {'a': (1, 3), 'b': (2, 2)}
     """
     _check_scores(scores)
     room = dict(within.counts) if within is not None else {n: (s.numel(), s.numel()) for n, s in scores.items()}
-    if within is not None and room.keys() != scores.keys():
-        raise InputError(f"within= is of another model: it has masks for {', '.join(room)}")
+    if within is not None:
+        check_masks(within, {name: tuple(score.shape) for name, score in scores.items()})
+        if missing := [name for name in scores if name not in within]:
+            raise InputError(f"within= has no mask for {', '.join(missing)}")
     total = sum(s.numel() for s in scores.values())
     if isinstance(scope, str) and scope not in SCOPES:
         raise unknown("scope", scope, SCOPES)
@@ -203,8 +206,9 @@ def _from_key(bits: Tensor) -> Tensor:
 
 def _chunks(score: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
     flat = score.detach().reshape(-1)
-    for start in range(0, flat.numel(), _CHUNK):
-        yield start, flat[start : start + _CHUNK].to(dtype)
+    size = _CHUNK if flat.device.type == "cpu" else _CHUNK_ELSEWHERE
+    for start in range(0, flat.numel(), size):
+        yield start, flat[start : start + size].to(dtype)
 
 
 def _common_dtype(scores: Sequence[Tensor]) -> torch.dtype:

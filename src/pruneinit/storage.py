@@ -15,11 +15,11 @@ from pruneinit.files import read_tensors, write_tensors
 from pruneinit.reparametrize import (
     Scale,
     chain,
-    names_of,
     reparametrized,
     set_chain_,
     set_stored_,
     stored,
+    tied_names,
 )
 from pruneinit.survivors import Survivors, survivors_of
 from pruneinit.weights import weight
@@ -51,7 +51,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         >>> torch.equal(fresh.weight, model.weight)
         True
     """
-    chains = {name: _describe(model, name) for name in reparametrized(model)}
+    tied = tied_names(model)
+    chains = {name: _describe(model, name, tied[name]) for name in reparametrized(model)}
     tensors: dict[str, Tensor] = {}
     shared: dict[str, str] = {}
     first: dict[int, str] = {}
@@ -92,9 +93,10 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
         raise InputError(f"{path} holds {metadata.get('kind', 'something else')}, expected a model")
     _compare(metadata["signature"], _signature(into), path)
     links = {name: _links(described, tensors) for name, described in metadata["chains"].items()}
+    tied = tied_names(into)
     for name in list(reparametrized(into)):
         dense = weight(into, name).detach()
-        set_chain_(into, names_of(into, name), [])
+        set_chain_(into, tied[name], [])
         set_stored_(into, name, dense)
     for name, modules in links.items():
         parameter = stored(into, name)
@@ -109,7 +111,7 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
     return into
 
 
-def _describe(model: nn.Module, name: str) -> dict[str, Any]:
+def _describe(model: nn.Module, name: str, names: tuple[str, ...]) -> dict[str, Any]:
     """The chain of one tensor in JSON. Its first link's state is under `prefix`."""
     links = []
     for link in chain(model, name):
@@ -119,7 +121,7 @@ def _describe(model: nn.Module, name: str) -> dict[str, Any]:
             links.append({"type": "scale", "role": link.role})
     path, _, leaf = name.rpartition(".")
     prefix = f"{path}{_INSIDE}{leaf}.0" if path else f"{_INSIDE[1:]}{leaf}.0"
-    return {"names": list(names_of(model, name)), "links": links, "prefix": prefix}
+    return {"names": list(names), "links": links, "prefix": prefix}
 
 
 def _links(described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[nn.Module]:
@@ -140,7 +142,8 @@ def _signature(model: nn.Module) -> dict[str, list[Any]]:
     """Shape and dtype of every tensor of the model as it is without our chains."""
     signature = {}
     ours = {name: weight(model, name) for name in reparametrized(model)}
-    named = {alias: ours[name] for name in ours for alias in names_of(model, name)}
+    tied = tied_names(model)
+    named = {alias: ours[name] for name in ours for alias in tied[name]}
     for key, value in model.state_dict(keep_vars=True).items():
         path, inside, rest = f".{key}".partition(_INSIDE)
         name = f"{path[1:]}.{rest.split('.')[0]}".lstrip(".") if inside else key

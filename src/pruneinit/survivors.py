@@ -10,20 +10,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pruneinit.errors import InputError, unknown
-from pruneinit.masks import Masks
+from pruneinit.errors import InputError
+from pruneinit.masks import Masks, check_masks
 from pruneinit.reparametrize import (
     Link,
     chain,
-    names_of,
     reparametrized,
     require_ours,
     set_chain_,
     set_stored_,
     stored,
-    weight_names,
+    tied_names,
 )
-from pruneinit.weights import Weight, prunable, weight
+from pruneinit.weights import prunable, weight
 
 
 class Survivors(Link):
@@ -31,7 +30,7 @@ class Survivors(Link):
 
     Args:
         mask: Which values are kept, in the shape of the dense tensor.
-        energy: The dense tensor's sum of squares before pruning, per kernel tap (see `tap_energy`), which the
+        energy: The dense tensor's mean square before pruning, per kernel tap (see `tap_energy`), which the
             paper's rescaling needs later.
 
     Example:
@@ -101,9 +100,12 @@ def sparsify_(model: nn.Module, masks: Masks) -> nn.Module:
     """
     weights = prunable(model)
     previous = current_masks(model)
+    check_masks(masks, {name: found.shape for name, found in weights.items()})
     for name, mask in masks.items():
-        _check_mask(weights, previous, name, mask)
         require_ours(model, name)
+        if name in previous and bool((mask.to(previous[name].device) & ~previous[name]).any()):
+            raise InputError(f"the mask of {name} keeps weights that are pruned already; they cannot come back")
+    tied = tied_names(model)
     for name, mask in masks.items():
         links = chain(model, name)
         before = _survivors(links)
@@ -114,7 +116,7 @@ def sparsify_(model: nn.Module, masks: Masks) -> nn.Module:
             energy = tap_energy(dense) if before is None else before.energy
             survivors = Survivors(mask.to(dense.device), energy)
             set_stored_(model, name, survivors.gather(dense))
-        set_chain_(model, weight_names(weights[name]), [survivors, *rest])
+        set_chain_(model, tied[name], [survivors, *rest])
     return model
 
 
@@ -133,10 +135,11 @@ def densify_(model: nn.Module) -> nn.Module:
         >>> densify_(model)[0].weight.shape
         torch.Size([1, 2])
     """
+    tied = tied_names(model)
     for name in list(reparametrized(model)):
         with torch.no_grad():
             dense = weight(model, name)
-        set_chain_(model, names_of(model, name), [])
+        set_chain_(model, tied[name], [])
         set_stored_(model, name, dense)
     return model
 
@@ -157,7 +160,9 @@ def current_masks(model: nn.Module) -> Masks:
 
 
 def tap_energy(tensor: Tensor) -> Tensor:
-    """The sum of squares of a weight tensor, per kernel tap for convolutions, in float32.
+    """The mean square of a weight tensor, per kernel tap for convolutions, in float32.
+
+    The mean and not the sum, which a cast of the model to float16 could overflow.
 
     Args:
         tensor: A dense weight of shape [out, in, *kernel].
@@ -167,9 +172,9 @@ def tap_energy(tensor: Tensor) -> Tensor:
 
     Example:
         >>> tap_energy(torch.tensor([[1.0, 2.0], [3.0, 0.0]]))
-        tensor([[14.]])
+        tensor([[3.5000]])
     """
-    return tensor.float().square().sum(dim=(0, 1), keepdim=True)
+    return tensor.float().square().mean(dim=(0, 1), keepdim=True)
 
 
 def _survivors(links: list[nn.Module]) -> Survivors | None:
@@ -179,15 +184,3 @@ def _survivors(links: list[nn.Module]) -> Survivors | None:
 def survivors_of(model: nn.Module, name: str) -> Survivors | None:
     """The `Survivors` on the weight `name`, or None where it is dense."""
     return _survivors(chain(model, name))
-
-
-def _check_mask(weights: dict[str, Weight], previous: Masks, name: str, mask: Tensor) -> None:
-    if name not in weights:
-        raise unknown("weight in the masks", name, weights)
-    if tuple(mask.shape) != weights[name].shape:
-        raise InputError(
-            f"the mask of {name} has shape {tuple(mask.shape)}, the weight has {weights[name].shape}: "
-            "the masks were made for another model"
-        )
-    if name in previous and bool((mask.to(previous[name].device) & ~previous[name]).any()):
-        raise InputError(f"the mask of {name} keeps weights that are pruned already; they cannot come back")

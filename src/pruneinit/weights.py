@@ -159,7 +159,7 @@ def _names_by_tensor(model: nn.Module) -> dict[int, list[str]]:
 
 
 def _describe(name: str, module: nn.Module, leaf: str, aliases: tuple[str, ...]) -> Weight:
-    shape = tuple(cast(Tensor, getattr(module, leaf)).shape)
+    shape = _dense_shape(module, leaf)
     if isinstance(module, _CONV):
         return Weight(name, shape, "conv", math.prod(shape[1:]), groups=module.groups, aliases=aliases)
     if isinstance(module, _CONV_TRANSPOSE):
@@ -167,6 +167,16 @@ def _describe(name: str, module: nn.Module, leaf: str, aliases: tuple[str, ...])
         return Weight(name, shape, "conv_transpose", fan_in, 1, module.groups, aliases)
     kind = "attention" if isinstance(module, nn.MultiheadAttention) else "linear"
     return Weight(name, shape, kind, shape[1], aliases=aliases)
+
+
+def _dense_shape(module: nn.Module, leaf: str) -> tuple[int, ...]:
+    """The shape of the tensor that the module reads, without computing a parametrised one where a link knows it."""
+    if parametrize.is_parametrized(module, leaf):
+        links = cast(nn.ModuleList, cast(nn.ModuleDict, module.parametrizations)[leaf])
+        known = next((link.shape for link in links if isinstance(getattr(link, "shape", None), tuple)), None)
+        if known is not None:
+            return cast(tuple[int, ...], known)
+    return tuple(cast(Tensor, getattr(module, leaf)).shape)
 
 
 def _matching(weights: dict[str, Weight], patterns: Patterns) -> list[str]:

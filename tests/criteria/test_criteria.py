@@ -46,12 +46,35 @@ def test_random_scores_follow_the_seed_alone():
 
 
 def test_scores_of_a_bfloat16_model_do_not_underflow():
-    model = nn.Linear(4, 3).to(torch.bfloat16)
-    nn.init.constant_(model.weight, 1e-30)
-    batch = (torch.full((2, 4), 1e-15, dtype=torch.bfloat16), torch.tensor([0, 1]))
-    scores = pi.score(model, pi.Snip(), [batch])
-    assert scores["weight"].dtype == torch.float32
-    assert (scores["weight"] > 0).all() or scores["weight"].max() < 1e-40
+    # float16 has no numbers between 0 and 6e-8, so a product of two numbers of size 1e-4 is 0 in it.
+    model = nn.Linear(4, 3).to(torch.float16)
+    nn.init.constant_(model.weight, 1e-4)
+    batch = (torch.full((2, 4), 1e-3, dtype=torch.float16), torch.tensor([0, 0]))
+    scores = pi.score(model, pi.Snip(), [batch])["weight"]
+    assert scores.dtype == torch.float32
+    assert (scores > 0).all()
+    assert scores.max() < 1e-7
+
+
+def test_many_batches_of_a_bfloat16_model_average_in_float32():
+    torch.manual_seed(0)
+    exact, x, y = nn.Linear(16, 3), torch.randn(512, 16), torch.randint(3, (512,))
+    model = nn.Linear(16, 3).to(torch.bfloat16)
+    model.load_state_dict(exact.state_dict())
+    exact.load_state_dict(model.state_dict())
+    x = x.bfloat16().float()
+    expected = pi.score(exact, pi.Snip(), [(x, y)])["weight"]
+    batches = list(zip(x.bfloat16().split(2), y.split(2), strict=True))
+    found = pi.score(model, pi.Snip(), batches)["weight"]
+    assert (found - expected).norm() < 0.006 * expected.norm()
+
+
+def test_random_scores_know_nothing_of_weights_drawn_from_the_same_seed():
+    for seed in (0, 1):
+        model = pi.mean_field_(nn.Linear(200, 200), 1.0, 0.0, generator=torch.Generator().manual_seed(seed))
+        score = pi.score(model, pi.Random(seed=seed))["weight"].flatten()
+        for other in (model.weight.detach().flatten(), model.weight.detach().abs().flatten()):
+            assert abs(torch.corrcoef(torch.stack([score, other]))[0, 1]) < 0.03
 
 
 def test_the_two_statistics_of_batch_norm_choose_very_different_weights():

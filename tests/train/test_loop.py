@@ -11,9 +11,9 @@ from torch.nn import functional
 from pruneinit.data import batches
 from pruneinit.errors import InputError
 from pruneinit.masks import Masks
+from pruneinit.seeds import derived
 from pruneinit.survivors import sparsify_
 from pruneinit.train import Training, evaluate, learning_rate, train
-from pruneinit.train.loop import _derived
 
 
 def timeless(records):
@@ -80,7 +80,7 @@ def test_it_is_the_loop_that_one_would_write(settings, toy, mlp):
     )
     step = 0
     for epoch in (1, 2, 3):
-        generator = torch.Generator().manual_seed(_derived(5, epoch))
+        generator = torch.Generator().manual_seed(derived(5, epoch))
         loss_sum, hits = 0.0, 0
         for x, y in batches(dataset.train, dataset, 16, generator=generator, augment=training.augment):
             optimizer.param_groups[0]["lr"] = learning_rate(step, 3, training)
@@ -117,7 +117,7 @@ def test_the_seed_decides_and_the_callers_random_state_does_not(toy):
 
 
 def test_each_epoch_and_seed_has_a_stream_of_its_own():
-    assert len({_derived(seed, epoch) for seed in range(30) for epoch in range(30)}) == 900
+    assert len({derived(seed, epoch) for seed in range(30) for epoch in range(30)}) == 900
 
 
 class Noisy(nn.Module):

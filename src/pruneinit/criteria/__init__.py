@@ -6,10 +6,11 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from pruneinit.criteria.gradients import Batches, Loss, Norm, cross_entropy
+from pruneinit.batch import Batches
 from pruneinit.criteria.magnitude import Magnitude
 from pruneinit.criteria.random import Random
 from pruneinit.criteria.snip import Snip
+from pruneinit.functional import Loss, Norm, cross_entropy
 from pruneinit.masks import Masks
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pruneinit.criteria.gradients import Batches, effective_weights
+from pruneinit.batch import Batches
+from pruneinit.functional import effective_weights
 from pruneinit.masks import Masks
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pruneinit.criteria.gradients import Batches
+from pruneinit.batch import Batches
 from pruneinit.masks import Masks
+from pruneinit.seeds import derived
 from pruneinit.weights import prunable, weight
 
 
@@ -32,7 +33,7 @@ class Random:
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
     ) -> dict[str, Tensor]:
         """Scores for the weights of `masks`, or for all prunable weights."""
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(derived("random scores", self.seed))
         scores = {}
         for name in masks if masks is not None else prunable(model):
             tensor = weight(model, name)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from pruneinit.criteria.gradients import Batches, Loss, Norm, cross_entropy, effective_weights, gradients
+from pruneinit.batch import Batches
+from pruneinit.criteria.gradients import gradients
+from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights
 from pruneinit.masks import Masks
 
 
@@ -26,6 +27,7 @@ class Snip:
         loss: `loss(model, batch)`, a scalar averaged over the batch.
 
     Example:
+        >>> import torch
         >>> model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
         >>> x, y = torch.randn(16, 3), torch.randint(2, (16,))
         >>> {name: tuple(s.shape) for name, s in Snip()(model, [(x, y)]).items()}
@@ -46,7 +48,6 @@ class Snip:
         weights = effective_weights(model, masks)
         scores = {}
         for name, gradient in gradients(model, batches, loss=self.loss, norm=self.norm, masks=masks).items():
-            # A product of two small bfloat16 or float16 numbers underflows; float32 holds it.
-            dtype = torch.promote_types(gradient.dtype, torch.float32)
-            scores[name] = (weights[name].to(dtype) * gradient.to(dtype)).abs()
+            # In float32 at least, like the gradient: a product of two small bfloat16 numbers underflows.
+            scores[name] = (weights[name].to(gradient.dtype) * gradient).abs()
         return scores

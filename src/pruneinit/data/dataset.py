@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pruneinit.errors import InputError
+from pruneinit.seeds import derived
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def stratified(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tens
         >>> len(rest), len(chosen)
         (2, 2)
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(derived("held out", seed))
     at = labels.cpu()
     chosen = torch.zeros(len(at), dtype=torch.bool)
     for label in torch.unique(at):

@@ -19,8 +19,6 @@ _ANNOTATIONS = "val_annotations.txt"
 _COUNTED = 10_000
 """Images of a streamed set that mean and standard deviation are computed from: decoding ImageNet takes hours."""
 
-Files = list[tuple[Path, int]]
-
 
 def load_folder(name: str, folder: Path, *, size: int | None = None, limit: int) -> Dataset:
     """Load a folder of images, `train/CLASS/...` and `val/CLASS/...`, or Tiny-ImageNet's `val/val_annotations.txt`.

@@ -23,7 +23,8 @@ def three_ways(recipe: Recipe, dataset: Dataset) -> list[tuple[str, Recipe]]:
     Returns:
         Labels and recipes.
     """
-    plain = dataclasses.replace(recipe, init="default", sigma_w=None, sigma_b=None, residuals="plain", rescale="none")
+    changes = {"sigma_w": None, "sigma_b": None, "residuals": "plain", "rescale": "none", "fold": False}
+    plain = dataclasses.replace(recipe, init="default", **changes)  # type: ignore[arg-type]
     edge = dataclasses.replace(plain, init="edge", sigma_b=recipe.sigma_b)
     ways = [("ordinary initialisation", plain), ("Edge of Chaos", edge)]
     if len(find_residuals(network(edge, dataset), scoring_batch(edge, dataset)[0][:1])):

@@ -58,12 +58,13 @@ class RunFolder:
         if not self.metrics.is_file():
             return []
         events = []
-        lines = self.metrics.read_text(encoding="utf-8").splitlines()
+        # Not splitlines, which also splits at characters that JSON may hold within a string.
+        lines = self.metrics.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         for number, line in enumerate(lines, start=1):
             try:
                 events.append(json.loads(line))
             except json.JSONDecodeError as error:
-                if number == len(lines):
+                if number == len(lines):  # also an empty file
                     break
                 raise InputError(f"{self.metrics}, line {number}, is not JSON ({error}); redo with --force") from error
         return events

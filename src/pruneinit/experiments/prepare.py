@@ -18,9 +18,9 @@ from pruneinit.masks import Masks
 from pruneinit.models import build
 from pruneinit.moments import second_moments
 from pruneinit.prune import prune
-from pruneinit.reparametrize import factor
-from pruneinit.rescale import rescale_
+from pruneinit.rescale import apply_rescaling_, rescaling_factors
 from pruneinit.residual import stabilize_residuals_
+from pruneinit.seeds import derived
 from pruneinit.survivors import sparsify_
 from pruneinit.weights import Weight, prunable
 
@@ -31,7 +31,8 @@ Record = Callable[[Event], None]
 def network(recipe: Recipe, dataset: Dataset) -> nn.Module:
     """The recipe's network for a data set, initialised as the recipe says, on the CPU."""
     with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(recipe.seed)  # what PyTorch's own initialisation draws from
+        # What PyTorch's own initialisation draws from.
+        torch.default_generator.manual_seed(derived("weights", recipe.seed))
         model = build(
             recipe.model,
             input_shape=dataset.shape,
@@ -40,13 +41,13 @@ def network(recipe: Recipe, dataset: Dataset) -> nn.Module:
             width=recipe.width,
             activation=recipe.activation,
         )
-    generator = torch.Generator().manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(derived("weights", recipe.seed))
     if recipe.init == "edge":
-        edge_of_chaos_(model, sigma_b=recipe.sigma_b, generator=generator)
+        edge_of_chaos_(model, recipe.activation, sigma_b=recipe.sigma_b, generator=generator)
     elif recipe.init == "orthogonal":
-        orthogonal_(model, sigma_b=recipe.sigma_b, generator=generator)
+        orthogonal_(model, recipe.activation, sigma_b=recipe.sigma_b, generator=generator)
     elif recipe.init == "delta_orthogonal":
-        delta_orthogonal_(model, sigma_b=recipe.sigma_b, generator=generator)
+        delta_orthogonal_(model, recipe.activation, sigma_b=recipe.sigma_b, generator=generator)
     elif recipe.init == "gaussian" and recipe.sigma_w is not None:
         mean_field_(model, recipe.sigma_w, recipe.sigma_b or 0.0, generator=generator)
     return model
@@ -54,7 +55,7 @@ def network(recipe: Recipe, dataset: Dataset) -> nn.Module:
 
 def scoring_batch(recipe: Recipe, dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
     """Training images to score and calibrate on, drawn by the recipe's seed; on the data set's device."""
-    generator = torch.Generator().manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(derived("scoring images", recipe.seed))
     return next(iter(batches(dataset.train, dataset, recipe.score_images, generator=generator)))
 
 
@@ -80,18 +81,21 @@ def prepare_(model: nn.Module, recipe: Recipe, dataset: Dataset, record: Record)
             raise InputError(f"residuals='stable' needs a residual network; {recipe.model} has no residual branches")
         branches = [branch.parameters[0] for branch in found.branches]
         record({"event": "residuals", "factor": found.factor, "branches": branches})
-    record(_moments("dense", model, recipe, batch))
+    dense = second_moments(model, [batch], norm=recipe.norm)
+    record(_moments("dense", dense))
     if recipe.criterion == "none":
         return model
     start = time.perf_counter()
     masks = prune(model, criterion(recipe), [batch], sparsity=recipe.sparsity, scope=recipe.scope, rounds=recipe.rounds)
     record(_pruning(model, recipe, masks, time.perf_counter() - start))
-    record(_moments("pruned", model, recipe, batch, masks))
+    sparsify_(model, masks)
+    record(_moments("pruned", second_moments(model, [batch], norm=recipe.norm)))
     if recipe.rescale != "none":
-        rescale_(model, [batch], masks=masks, method=recipe.rescale, norm=recipe.norm, fold=recipe.fold)
-        record(_rescaling(model, recipe, masks))
-        record(_moments("rescaled", model, recipe, batch, masks))
-    return sparsify_(model, masks)
+        factors = rescaling_factors(model, [batch], method=recipe.rescale, targets=dense, norm=recipe.norm)
+        record(_rescaling(recipe, factors))
+        apply_rescaling_(model, factors, fold=recipe.fold)
+        record(_moments("rescaled", second_moments(model, [batch], norm=recipe.norm)))
+    return model
 
 
 def criterion(recipe: Recipe) -> Criterion:
@@ -109,7 +113,8 @@ def layers(weights: Mapping[str, Weight]) -> list[dict[str, Any]]:
 
 
 def _pruning(model: nn.Module, recipe: Recipe, masks: Masks, seconds: float) -> Event:
-    described = [layer | {"kept": masks.counts[layer["name"]][0]} for layer in layers(prunable(model))]
+    counts = masks.counts
+    described = [layer | {"kept": counts[layer["name"]][0]} for layer in layers(prunable(model))]
     return {
         "event": "prune",
         "criterion": recipe.criterion,
@@ -121,20 +126,12 @@ def _pruning(model: nn.Module, recipe: Recipe, masks: Masks, seconds: float) -> 
     }
 
 
-def _moments(stage: str, model: nn.Module, recipe: Recipe, batch: Any, masks: Masks | None = None) -> Event:
-    values = second_moments(model, [batch], masks=masks, norm=recipe.norm)
-    return {
-        "event": "moments",
-        "stage": stage,
-        "layers": [{"name": name, "value": value} for name, value in values.items()],
-    }
+def _moments(stage: str, values: Mapping[str, float]) -> Event:
+    layers = [{"name": name, "value": value} for name, value in values.items()]
+    return {"event": "moments", "stage": stage, "layers": layers}
 
 
-def _rescaling(model: nn.Module, recipe: Recipe, masks: Masks) -> Event:
-    # A factor per kernel tap is listed as its mean; a folded one is in the weights and no longer to be seen.
-    factors = {name: float(factor(model, name, "rescale").mean()) for name in masks}
-    return {
-        "event": "rescale",
-        "method": recipe.rescale,
-        "layers": [{"name": name, "factor": value} for name, value in factors.items()],
-    }
+def _rescaling(recipe: Recipe, factors: Mapping[str, torch.Tensor]) -> Event:
+    # The factors of a weight's kernel taps are listed as their mean.
+    layers = [{"name": name, "factor": float(value.mean())} for name, value in factors.items()]
+    return {"event": "rescale", "method": recipe.rescale, "layers": layers}

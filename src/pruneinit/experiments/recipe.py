@@ -39,7 +39,8 @@ class Recipe:
         init: Initialisation: `default` (PyTorch's), `edge` (Gaussian on the Edge of Chaos), `gaussian` (with
             `sigma_w`, `sigma_b`), `orthogonal` or `delta_orthogonal` (on the Edge of Chaos).
         sigma_w: Weight scale σ_w of `gaussian`.
-        sigma_b: Bias scale σ_b of `edge`, `gaussian` and the orthogonal ones; unset is the activation's own.
+        sigma_b: Bias scale σ_b of `edge` and the orthogonal ones (unset is the activation's own) and of `gaussian`
+            (unset is 0).
         residuals: `stable` divides each residual branch by the square root of their number (Stable ResNet).
         criterion: What to prune by: `none` (a dense run), `random`, `magnitude` (MBP) or `snip` (SBP).
         sparsity: Fraction of the prunable weights to remove, in [0, 1).
@@ -103,8 +104,12 @@ class Recipe:
             raise InputError(
                 f"sigma_w goes with init='gaussian' and only there, got init={self.init!r}, sigma_w={self.sigma_w}"
             )
+        if self.sigma_b is not None and self.init == "default":
+            raise InputError(f"sigma_b={self.sigma_b} would be ignored by init='default'; leave it out")
         if self.criterion == "none" and self.rescale != "none":
             raise InputError(f"rescale={self.rescale!r} needs something pruned, got criterion='none'")
+        if self.fold and self.rescale == "none":
+            raise InputError("fold=True would be ignored by rescale='none'; leave it out")
 
     @property
     def hash(self) -> str:

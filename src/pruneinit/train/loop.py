@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import time
@@ -17,6 +16,7 @@ from torch.nn import functional
 
 from pruneinit.data import Dataset, Split, batches
 from pruneinit.errors import InputError
+from pruneinit.seeds import derived
 from pruneinit.train.check import check_fit
 from pruneinit.train.checkpoint import Saved, identity, read, remove_parts, restore_, save
 from pruneinit.train.config import Training
@@ -152,7 +152,7 @@ def _learn(job: _Job, epoch: int, on_step: OnStep | None) -> tuple[float, float,
     steps = math.ceil(images / training.batch_size)
     every = max(1, steps // _LOOKS)
     sums = torch.zeros(2, dtype=torch.float64, device=world.device)
-    generator = torch.Generator().manual_seed(_derived(job.seed, epoch))
+    generator = torch.Generator().manual_seed(derived(job.seed, epoch))
     shares = batches(
         job.data.train,
         job.data,
@@ -211,7 +211,7 @@ def _read(
         found[0] = None if checkpoint is None else read(checkpoint, model, same)
         epochs = 0 if found[0] is None else len(found[0].records)
         shapes = [(name, tuple(parameter.shape)) for name, parameter in model.named_parameters()]
-        return f"settings, data and masks {_derived(repr((same, shapes))):x} after {epochs} epochs"
+        return f"settings, data and masks {derived(repr((same, shapes))):x} after {epochs} epochs"
 
     together(attempt, world)
     if world.first and checkpoint is not None:
@@ -225,14 +225,8 @@ def _random(seed: int, epoch: int, world: World) -> Iterator[None]:
     cuda = [world.device] if world.device.type == "cuda" else []
     with torch.random.fork_rng(cuda):
         # Not torch.manual_seed, which would seed every device and so reach beyond what is put back.
-        torch.default_generator.manual_seed(_derived(seed, epoch, world.rank))
+        torch.default_generator.manual_seed(derived(seed, epoch, world.rank))
         for device in cuda:
             with torch.cuda.device(device):
-                torch.cuda.manual_seed(_derived(seed, epoch, world.rank))
+                torch.cuda.manual_seed(derived(seed, epoch, world.rank))
         yield
-
-
-def _derived(*parts: int | str) -> int:
-    """A seed of 63 bits: neighbouring seeds and epochs must not give related streams."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1

@@ -1,0 +1,85 @@
+"""Batches of any structure: tensors in tuples, lists and dictionaries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# PyTorch's trees have no public name yet; this is the only place that knows theirs.
+from torch.utils import _pytree as pytree
+
+from pruneinit.errors import InputError
+
+Batches = Iterable[Any]
+
+
+def each(batches: Batches | None) -> Iterator[Any]:
+    """The batches one by one, with a clear error for what is not an iterable of non-empty batches.
+
+    Raises:
+        InputError: There are none, one of them holds no example, or a single batch was given instead of a list.
+    """
+    if batches is None:
+        raise InputError("this needs data: pass batches=[(inputs, labels), ...]")
+    if isinstance(batches, Tensor) or (isinstance(batches, tuple) and batches and isinstance(batches[0], Tensor)):
+        raise InputError("batches must be an iterable of batches, got a single batch; pass [batch]")
+    empty = True
+    for batch in batches:
+        empty = False
+        if batch_size(batch) == 0:
+            raise InputError(f"a batch is empty: {describe(batch)}")
+        yield batch
+    if empty:
+        raise InputError("there are no batches: expected at least one (inputs, labels)")
+
+
+def batch_size(batch: Any) -> int:
+    """How many examples a batch holds: the first dimension of its first tensor.
+
+    Example:
+        >>> batch_size((torch.zeros(4, 3), torch.zeros(4)))
+        4
+    """
+    return next((len(leaf) for leaf in tensors(batch) if leaf.dim()), 1)
+
+
+def joined(batches: Batches) -> Any:
+    """All batches as one: the tensors in them concatenated along the first dimension.
+
+    Example:
+        >>> joined([(torch.zeros(4, 3), torch.zeros(4)), (torch.zeros(2, 3), torch.zeros(2))])[0].shape
+        torch.Size([6, 3])
+    """
+    every = list(each(batches))
+    if len(every) == 1:
+        return every[0]
+    return pytree.tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *every)
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    """The tensors of a tree, in order."""
+    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def mapped(function: Callable[[Any], Any], tree: Any) -> Any:
+    """A tree of the same structure with `function` applied to each leaf."""
+    return pytree.tree_map(function, tree)
+
+
+def describe(batch: Any) -> str:
+    """A batch in words, for error messages.
+
+    Example:
+        >>> describe((torch.zeros(4, 3), torch.zeros(4, dtype=torch.long)))
+        '(float32 4x3, int64 4)'
+    """
+    leaves = [
+        f"{str(leaf.dtype).removeprefix('torch.')} {'x'.join(map(str, leaf.shape)) or 'scalar'}"
+        if isinstance(leaf, Tensor)
+        else type(leaf).__name__
+        for leaf in pytree.tree_leaves(batch)
+    ]
+    return f"({', '.join(leaves[:6])}{', ...' if len(leaves) > 6 else ''})"

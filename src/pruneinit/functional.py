@@ -1,0 +1,128 @@
+"""Running a model with other weights, with the model left exactly as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _NormBase
+
+from pruneinit.batch import describe
+from pruneinit.errors import InputError, unknown
+from pruneinit.masks import Masks, check_masks
+from pruneinit.reparametrize import replaced, tied_names
+from pruneinit.weights import prunable, weight
+
+Norm = Literal["batch", "running"]
+Loss = Callable[[nn.Module, Any], Tensor]
+
+
+def cross_entropy(model: nn.Module, batch: Any) -> Tensor:
+    """The loss used where none is given: mean cross entropy of `model(x)` for a batch `(x, y)`."""
+    x, y = batch
+    return functional.cross_entropy(model(x), y)
+
+
+def effective_weights(model: nn.Module, masks: Masks | None) -> dict[str, Tensor]:
+    """The weights as the forward pass sees them, times their masks; detached.
+
+    Args:
+        model: Any module, dense or sparsified.
+        masks: Which weights are wanted, and what of each is kept; None for all prunable weights.
+
+    Raises:
+        InputError: A mask is of another model.
+    """
+    if masks is None:
+        return {name: weight(model, name).detach() for name in prunable(model)}
+    check_masks(masks, {name: found.shape for name, found in prunable(model).items()})
+    found = {}
+    for name, (kept, total) in masks.counts.items():
+        tensor = weight(model, name).detach()
+        found[name] = tensor if kept == total else tensor * masks[name].to(tensor.device)
+    return found
+
+
+def loss_of(model: nn.Module, batch: Any, loss: Loss, overrides: Mapping[str, Tensor]) -> Tensor:
+    """`loss(model, batch)` with some weights replaced and every buffer a copy, so that the model is untouched.
+
+    Raises:
+        InputError: The batch does not fit the model, or the loss is not a finite scalar.
+    """
+    value = call(model, batch, loss, overrides)
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise InputError(f"the loss must be a scalar tensor, got {describe(value)}")
+    if not bool(value.isfinite()):
+        raise InputError(
+            f"the loss is {value.item()} on the batch given, {describe(batch)}: check the data for NaN, or the "
+            "initialisation for overflow (pruneinit.edge_of_chaos_)"
+        )
+    return value.reshape(())
+
+
+def call(model: nn.Module, batch: Any, loss: Loss, overrides: Mapping[str, Tensor]) -> Any:
+    """As `loss_of`, but whatever `loss` returns is returned, finite or not.
+
+    Raises:
+        InputError: The batch does not fit the model.
+    """
+    tied = tied_names(model)
+    wanted = {alias: tensor for name, tensor in overrides.items() for alias in tied[name]}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        with replaced(model, wanted) as plain:
+            tensors = {f"model.{name}": t for name, t in (buffers | plain).items()}
+            return functional_call(_WithLoss(model, loss), tensors, (batch,))
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"the model cannot be run on the batch given, {describe(batch)}: {reason}; expected what "
+            "loss(model, batch) takes, by default (inputs, class labels)"
+        ) from error
+
+
+@contextmanager
+def scoring_mode(model: nn.Module, norm: Norm | None) -> Iterator[None]:
+    """The model in evaluation mode, batch normalisation as `norm` says, gradients on, random numbers fenced off.
+
+    Raises:
+        InputError: `norm` is unknown, or missing for a model with batch normalisation.
+    """
+    modes = {name: module.training for name, module in model.named_modules()}
+    normalisations = [m for m in model.modules() if isinstance(m, _NormBase) and m.track_running_stats]
+    if norm not in (None, "batch", "running"):
+        raise unknown("norm", str(norm), ("batch", "running"))
+    if normalisations and norm is None:
+        raise InputError(
+            f"the model has {len(normalisations)} layers that normalise by batch or by running statistics, and the "
+            "two give different scores: say norm='batch' or norm='running'"
+        )
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    try:
+        with torch.random.fork_rng(devices), torch.enable_grad():
+            model.eval()
+            for module in normalisations:
+                module.training = norm == "batch"
+            yield
+    finally:
+        for name, module in model.named_modules():
+            module.training = modes[name]
+
+
+class _WithLoss(nn.Module):
+    """Lets `functional_call` replace tensors of the real model while a loss of the user's runs on it."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(self, batch: Any) -> Tensor:
+        return self.loss(self.model, batch)
