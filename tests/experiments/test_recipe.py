@@ -28,7 +28,7 @@ def test_yaml_gives_the_recipe_back(tmp_path_factory, sparsity, depth, seed, epo
 
 
 def test_every_setting_changes_the_hash():
-    base = Recipe(init="gaussian", sigma_w=1.0)
+    base = Recipe(init="gaussian", sigma_w=1.0, rescale="formula")
     other = {
         "data": "mnist", "validation": 0.1, "model": "vcnn", "depth": 7, "width": 9, "activation": "tanh",
         "sigma_w": 2.0, "sigma_b": 0.3, "residuals": "stable", "criterion": "random", "sparsity": 0.5,
