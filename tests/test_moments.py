@@ -77,3 +77,21 @@ def test_every_layer_of_a_transformer_encoder_is_seen(norm_first):
     model = nn.Sequential(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Flatten(), nn.Linear(24, 3))
     found = pi.second_moments(model, [(torch.randn(5, 3, 8), torch.zeros(5).long())])
     assert found.keys() == pi.prunable(model).keys()
+
+
+def test_separate_projections_of_attention_see_their_own_inputs():
+    class Cross(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(6, 2, kdim=5, vdim=4, batch_first=True)
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, inputs):
+            return self.head(self.attention(*inputs, need_weights=False)[0].mean(1))
+
+    model = Cross().double()
+    q, k, v = (torch.randn(3, 4, n, dtype=torch.float64) * scale for n, scale in ((6, 1), (5, 10), (4, 100)))
+    found = pi.second_moments(model, [((q, k, v), torch.zeros(3).long())])
+    for leaf, x in (("q_proj_weight", q), ("k_proj_weight", k), ("v_proj_weight", v)):
+        expected = functional.linear(x, getattr(model.attention, leaf)).square().mean().item()
+        assert found[f"attention.{leaf}"] == pytest.approx(expected)

@@ -237,3 +237,36 @@ def test_an_exploding_dense_network_is_refused():
     masks = pi.prune(model, pi.Random(), sparsity=0.1)
     with pytest.raises(pi.InputError, match="no finite signal to go back to"):
         pi.rescale_(model, [(torch.ones(2, 4), torch.zeros(2).long())], masks=masks)
+
+
+class UsesWeightDirectly(nn.Module):
+    """A layer whose weight is used without calling the layer, so that no hook sees it."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.head = nn.Linear(6, 6, bias=False), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(torch.tanh(nn.functional.linear(x, self.hidden.weight)))
+
+
+def test_a_weight_that_no_hook_sees_gets_the_formula_and_the_next_layer_is_still_calibrated():
+    torch.manual_seed(0)
+    model = UsesWeightDirectly().double()
+    norm = model.hidden.weight.norm().item()
+    batch = (torch.randn(32, 6).double(), torch.zeros(32).long())
+    masks = pi.prune(model, pi.Random(), sparsity=0.5, scope="layer")
+    targets = pi.second_moments(model, [batch])
+    pi.sparsify_(pi.rescale_(model, [batch], masks=masks), masks)
+    assert list(targets) == ["head.weight"]
+    assert model.hidden.weight.norm().item() == pytest.approx(norm, rel=1e-6)
+    assert pi.second_moments(model, [batch]) == pytest.approx(targets)
+
+
+def test_the_energy_of_the_dense_weight_survives_further_pruning():
+    model = problem_named("dense").model()
+    norms = {name: weight(model, name).norm().item() for name in prunable(model)}
+    for sparsity in (0.3, 0.6):
+        pi.sparsify_(model, pi.prune(model, pi.Random(seed=2), sparsity=sparsity, scope="layer"))
+    pi.rescale_(model)
+    assert {name: weight(model, name).norm().item() for name in norms} == pytest.approx(norms, rel=1e-6)

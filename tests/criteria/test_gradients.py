@@ -169,3 +169,22 @@ def test_a_sparsified_model_has_the_gradients_of_the_masked_dense_one():
     found = gradients(pi.sparsify_(model, masks), [batch])
     for name in expected:
         torch.testing.assert_close(found[name], expected[name])
+
+
+def test_random_numbers_drawn_in_a_forward_pass_do_not_move_the_global_ones():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.layer(x + torch.rand_like(x))
+
+    model, before = Noisy(), torch.get_rng_state()
+    gradients(model, [(torch.zeros(5, 4), torch.zeros(5).long())])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_normalisation_that_keeps_no_running_statistics_leaves_no_choice():
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6, track_running_stats=False), nn.Linear(6, 3))
+    assert gradients(model, [(torch.randn(5, 4), torch.zeros(5).long())])["0.weight"].shape == (6, 4)
