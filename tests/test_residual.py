@@ -328,3 +328,19 @@ def test_positional_and_keyword_inputs():
 
     for example in ((torch.zeros(1, 4), torch.ones(1)), {"a": torch.zeros(1, 4), "b": torch.ones(1)}):
         assert len(pi.find_residuals(Two(), example)) == 1
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.position = nn.Embedding(11, 8), nn.Parameter(torch.zeros(5, 8))
+        self.blocks = transformer(norm_first=True)
+
+    def forward(self, tokens):
+        return self.blocks(self.embed(tokens) + self.position)
+
+
+def test_a_transformer_that_reads_tokens_has_all_its_branches():
+    found = pi.find_residuals(Tokens(), torch.zeros(1, 5, dtype=torch.long))
+    assert len(found) == 6
+    assert found.branches[0].parameters[0] == "blocks.layers.0.self_attn.out_proj.weight"

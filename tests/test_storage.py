@@ -139,3 +139,44 @@ def test_training_goes_on_after_loading(tmp_path):
             optimizer.step()
     x = problem.batch()[0]
     assert torch.equal(model(x), other(x))
+
+
+class MaybeTied(nn.Module):
+    def __init__(self, tied):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+        if tied:
+            self.b.weight = self.a.weight
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied-file", "untied-file"])
+@pytest.mark.parametrize("sparse", [True, False], ids=["sparse", "dense"])
+def test_a_file_with_other_tied_weights_is_refused_and_the_model_left_alone(tied, sparse, tmp_path):
+    model, target = MaybeTied(tied), MaybeTied(not tied)
+    if sparse:
+        pi.sparsify_(model, pi.prune(model, pi.Magnitude(), sparsity=0.5))
+    pi.save(model, tmp_path / "a")
+    before = state(target)
+    with pytest.raises(pi.InputError, match="ties"):
+        pi.load(tmp_path / "a", into=target)
+    after = state(target)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_a_file_with_another_librarys_parametrisation_needs_it_in_the_model(tmp_path):
+    model = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+    pi.save(model, tmp_path / "a")
+    target = nn.Sequential(nn.Linear(4, 4))
+    before = state(target)
+    with pytest.raises(pi.InputError, match="the model has no 0.parametrizations.weight.original0"):
+        pi.load(tmp_path / "a", into=target)
+    assert all(torch.equal(v, before[k]) for k, v in state(target).items())
+    same = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+    x = torch.randn(2, 4)
+    assert torch.equal(pi.load(tmp_path / "a", into=same)(x), model(x))
+
+
+def test_a_folder_is_no_file_to_save_to(tmp_path):
+    with pytest.raises(pi.InputError, match="it is a folder"):
+        pi.save(nn.Linear(2, 2), tmp_path)

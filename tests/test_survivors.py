@@ -249,3 +249,16 @@ def test_a_parametrisation_of_another_library_is_named():
     model = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 2))
     with pytest.raises(pi.InputError, match=r"0.weight is already parametrised by _WeightNorm"):
         pi.sparsify_(model, pi.Masks({"0.weight": torch.ones(4, 4).bool()}))
+
+
+def test_a_weight_tied_to_an_embedding_keeps_its_own_name():
+    model = nn.ModuleDict({"embed": nn.Embedding(7, 3), "head": nn.Linear(3, 7)})
+    model["head"].weight = model["embed"].weight
+    masks = pi.prune(model, pi.Magnitude(), sparsity=0.5)
+    pi.sparsify_(model, masks)
+    assert pi.current_masks(model) == masks
+    again = pi.prune(model, pi.Magnitude(), sparsity=0.7)
+    assert (again & masks) == again
+    pi.rescale_(pi.sparsify_(model, again))
+    assert model["embed"].weight.shape == (7, 3)
+    assert torch.equal(model["embed"].weight, model["head"].weight)

@@ -56,7 +56,10 @@ def joined(batches: Batches) -> Any:
     every = list(each(batches))
     if len(every) == 1:
         return every[0]
-    return pytree.tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *every)
+    try:
+        return pytree.tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *every)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"the batches cannot be joined to one, their shapes differ: {describe(every)}") from error
 
 
 def tensors(tree: Any) -> list[Tensor]:

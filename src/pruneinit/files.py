@@ -33,6 +33,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         InputError: The folder cannot be made or written.
     """
     target = Path(path)
+    if target.is_dir():
+        raise InputError(f"cannot write {target}: it is a folder; give the name of a file in it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")

@@ -48,13 +48,12 @@ def effective_weights(model: nn.Module, masks: Masks | None) -> dict[str, Tensor
     return found
 
 
-def loss_of(model: nn.Module, batch: Any, loss: Loss, overrides: Mapping[str, Tensor]) -> Tensor:
-    """`loss(model, batch)` with some weights replaced and every buffer a copy, so that the model is untouched.
+def scalar(value: Any, batch: Any) -> Tensor:
+    """The value of a loss on a batch, if it is a finite scalar.
 
     Raises:
-        InputError: The batch does not fit the model, or the loss is not a finite scalar.
+        InputError: It is not.
     """
-    value = call(model, batch, loss, overrides)
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise InputError(f"the loss must be a scalar tensor, got {describe(value)}")
     if not bool(value.isfinite()):
@@ -65,8 +64,8 @@ def loss_of(model: nn.Module, batch: Any, loss: Loss, overrides: Mapping[str, Te
     return value.reshape(())
 
 
-def call(model: nn.Module, batch: Any, loss: Loss, overrides: Mapping[str, Tensor]) -> Any:
-    """As `loss_of`, but whatever `loss` returns is returned, finite or not.
+def call(model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Any], overrides: Mapping[str, Tensor]) -> Any:
+    """`loss(model, batch)` with some weights replaced and every buffer a copy, so that the model is untouched.
 
     Raises:
         InputError: The batch does not fit the model.
@@ -78,7 +77,7 @@ def call(model: nn.Module, batch: Any, loss: Loss, overrides: Mapping[str, Tenso
         with replaced(model, wanted) as plain:
             tensors = {f"model.{name}": t for name, t in (buffers | plain).items()}
             return functional_call(_WithLoss(model, loss), tensors, (batch,))
-    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
         if isinstance(error, InputError):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -95,7 +94,7 @@ def scoring_mode(model: nn.Module, norm: Norm | None) -> Iterator[None]:
     Raises:
         InputError: `norm` is unknown, or missing for a model with batch normalisation.
     """
-    modes = {name: module.training for name, module in model.named_modules()}
+    modes = [(module, module.training) for module in model.modules()]
     normalisations = [m for m in model.modules() if isinstance(m, _NormBase) and m.track_running_stats]
     if norm not in (None, "batch", "running"):
         raise unknown("norm", str(norm), ("batch", "running"))
@@ -112,17 +111,17 @@ def scoring_mode(model: nn.Module, norm: Norm | None) -> Iterator[None]:
                 module.training = norm == "batch"
             yield
     finally:
-        for name, module in model.named_modules():
-            module.training = modes[name]
+        for any_module, training in modes:
+            any_module.training = training
 
 
 class _WithLoss(nn.Module):
     """Lets `functional_call` replace tensors of the real model while a loss of the user's runs on it."""
 
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
+    def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Any], Any]) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
 
-    def forward(self, batch: Any) -> Tensor:
+    def forward(self, batch: Any) -> Any:
         return self.loss(self.model, batch)

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from pruneinit.batch import describe, mapped, tensors
 from pruneinit.errors import InputError
 from pruneinit.functional import scoring_mode
-from pruneinit.reparametrize import replaced
+from pruneinit.reparametrize import replaced, tied_names
 from pruneinit.weights import plain_name, weight
 
 
@@ -47,7 +47,7 @@ class Graph:
                 if child is not None:
                     reach |= self.ancestors[child]
             # What is computed from parameters alone (a transposed weight) counts as a parameter too.
-            self.ancestors.append(reach if self._has_data(i, reach) else 0)
+            self.ancestors.append(reach if self._has_data(i) else 0)
 
     def name(self, node: int) -> str:
         """The operation's name, for example `"AddmmBackward0"`."""
@@ -63,10 +63,11 @@ class Graph:
                 found[child] = self.parameters[child]
         return found
 
-    def _has_data(self, node: int, reach: int) -> bool:
+    def _has_data(self, node: int) -> bool:
+        """False for a parameter and for views of one. An embedding, which has no other input, is data."""
         if node in self.parameters:
             return False
-        if not self.children[node]:
+        if not self.children[node] or not self.name(node).startswith(_VIEWS):
             return True
         return any(child is not None and self.ancestors[child] for child in self.children[node])
 
@@ -106,9 +107,10 @@ def trace(model: nn.Module, example: Any) -> Graph:
     kwargs = example if isinstance(example, dict) else {}
     with scoring_mode(model, "running"):
         try:
-            with replaced(model, leaves) as plain:
+            tied = tied_names(model)
+            with replaced(model, {alias: t for name, t in leaves.items() for alias in tied[name]}) as plain:
                 output = functional_call(model, buffers | plain, args, kwargs)
-        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(f"the model cannot be run on the example given, {describe(example)}: {reason}") from error
     outputs = [t for t in tensors(output) if t.grad_fn is not None]

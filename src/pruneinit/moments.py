@@ -51,7 +51,9 @@ def second_moments(
         >>> second_moments(model, [(torch.ones(4, 2), torch.zeros(4, dtype=torch.long))])
         {'weight': 16.0}
     """
-    return moments_of(model, batches, effective_weights(model, masks), loss=loss, norm=norm)
+    with scoring_mode(model, norm), torch.no_grad():
+        overrides = effective_weights(model, masks)
+    return moments_of(model, batches, overrides, loss=loss, norm=norm)
 
 
 def moments_of(
@@ -145,7 +147,9 @@ def _attention_hook(
 
     def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
         given = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
-        inputs = [given[name] for name in ("query", "key", "value")]
+        inputs = [given.get(name) for name in ("query", "key", "value")]
+        if any(x is None for x in inputs):  # somebody's subclass with arguments of its own
+            return
         tensor = overrides[found.name]
         parts = tensor.chunk(3) if leaf == "in_proj_weight" else [tensor]
         if leaf != "in_proj_weight":

@@ -9,9 +9,10 @@ from pruneinit.batch import Batches
 from pruneinit.criteria import Criterion
 from pruneinit.errors import InputError, check_sparsity
 from pruneinit.masks import Masks
+from pruneinit.reparametrize import stored
 from pruneinit.select import Scope, select
 from pruneinit.survivors import current_masks
-from pruneinit.weights import Patterns, prunable, weight
+from pruneinit.weights import Patterns, prunable
 
 
 def score(
@@ -83,8 +84,8 @@ def prune(
         >>> prune(nn.Linear(10, 10), Magnitude(), sparsity=0.9)
         Masks(1 weights, 10 of 100 kept, sparsity 0.9)
     """
-    if rounds < 1:
-        raise InputError(f"rounds must be at least 1, got {rounds}")
+    if not isinstance(rounds, int) or rounds < 1:
+        raise InputError(f"rounds must be a whole number, at least 1, got {rounds}")
     if rounds > 1 and (sparsity is None or not isinstance(scope, str)):
         raise InputError("several rounds need a sparsity and a named scope; with given densities use rounds=1")
     if sparsity is not None:
@@ -103,9 +104,8 @@ def prune(
 
 def _start(model: nn.Module, include: Patterns | None, exclude: Patterns | None) -> Masks:
     pruned = current_masks(model)
-    return Masks(
-        {
-            name: pruned[name] if name in pruned else torch.ones_like(weight(model, name), dtype=torch.bool)
-            for name in prunable(model, include, exclude)
-        }
-    )
+    masks = {}
+    for name, found in prunable(model, include, exclude).items():
+        everything = torch.ones(found.shape, dtype=torch.bool, device=stored(model, name).device)
+        masks[name] = pruned.get(name, everything)
+    return Masks(masks)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pruneinit.errors import InputError
-from pruneinit.weights import owner, plain_name, raw
+from pruneinit.weights import every_weight, owner, plain_name, raw
 
 
 class Link(nn.Module):
@@ -109,8 +109,9 @@ def stored(model: nn.Module, name: str) -> nn.Parameter:
 
 
 def reparametrized(model: nn.Module) -> Iterator[str]:
-    """The names of all tensors with a chain of ours, each tied tensor once."""
+    """The names of all tensors with a chain of ours, each tied tensor once, a weight by its name in `prunable`."""
     seen: set[int] = set()
+    weights = {id(stored(model, found.name)): found.name for found in every_weight(model)}
     for path, module in model.named_modules():
         if not parametrize.is_parametrized(module) or isinstance(module, parametrize.ParametrizationList):
             continue
@@ -119,7 +120,7 @@ def reparametrized(model: nn.Module) -> Iterator[str]:
             if id(stored(model, name)) in seen or not any(isinstance(link, Link) for link in chain(model, name)):
                 continue
             seen.add(id(stored(model, name)))
-            yield name
+            yield weights.get(id(stored(model, name)), name)
 
 
 def require_ours(model: nn.Module, name: str) -> list[nn.Module]:

@@ -16,6 +16,7 @@ from pruneinit.reparametrize import (
     Scale,
     chain,
     reparametrized,
+    require_ours,
     set_chain_,
     set_stored_,
     stored,
@@ -56,6 +57,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     tensors: dict[str, Tensor] = {}
     shared: dict[str, str] = {}
     first: dict[int, str] = {}
+    for name in chains:
+        require_ours(model, name)
     for key, value in model.state_dict(keep_vars=True).items():
         if not isinstance(value, Tensor):
             raise InputError(f"{key} in the model's state is a {type(value).__name__}, and only tensors can be saved")
@@ -68,7 +71,13 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         if survivors is not None:
             key = f"{described['prefix']}.index"
             tensors[key] = torch.from_numpy(np.packbits(survivors.mask.cpu().numpy().reshape(-1)))
-    metadata = {"kind": "model", "signature": _signature(model), "chains": chains, "shared": shared}
+    metadata = {
+        "kind": "model",
+        "signature": _signature(model),
+        "tied": _tied(model),
+        "chains": chains,
+        "shared": shared,
+    }
     write_tensors(path, tensors, metadata)
 
 
@@ -92,6 +101,10 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
     if metadata.get("kind") != "model":
         raise InputError(f"{path} holds {metadata.get('kind', 'something else')}, expected a model")
     _compare(metadata["signature"], _signature(into), path)
+    if (groups := _tied(into)) != metadata["tied"]:
+        raise InputError(f"{path} is of another model: it ties {metadata['tied']}, the model ties {groups}")
+    for name in reparametrized(into):
+        require_ours(into, name)
     links = {name: _links(described, tensors) for name, described in metadata["chains"].items()}
     tied = tied_names(into)
     for name in list(reparametrized(into)):
@@ -147,9 +160,16 @@ def _signature(model: nn.Module) -> dict[str, list[Any]]:
     for key, value in model.state_dict(keep_vars=True).items():
         path, inside, rest = f".{key}".partition(_INSIDE)
         name = f"{path[1:]}.{rest.split('.')[0]}".lstrip(".") if inside else key
+        if name not in named:  # a plain tensor, or one of another library's parametrisation
+            name = key
         tensor = named.get(name, value)
         signature[name] = [list(tensor.shape), str(tensor.dtype).removeprefix("torch.")]
     return signature
+
+
+def _tied(model: nn.Module) -> list[list[str]]:
+    """The groups of names that stand for one parameter."""
+    return sorted(sorted(names) for names in set(map(frozenset, tied_names(model).values())) if len(names) > 1)
 
 
 def _compare(saved: Mapping[str, Any], found: Mapping[str, Any], path: str | os.PathLike[str]) -> None:

@@ -79,7 +79,7 @@ def prunable(model: nn.Module, include: Patterns | None = None, exclude: Pattern
         >>> list(prunable(model, exclude="3.*"))
         ['0.weight']
     """
-    every = {w.name: w for w in _weights(model)}
+    every = {w.name: w for w in every_weight(model)}
     if not every:
         raise InputError(
             f"{type(model).__name__} has nothing to prune: expected at least one linear, convolution or "
@@ -107,8 +107,7 @@ def owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 def weight(model: nn.Module, name: str) -> Tensor:
     """The tensor `name` as the forward pass sees it: dense, with every reparametrisation applied."""
-    module, leaf = owner(model, name)
-    return cast(Tensor, getattr(module, leaf))
+    return _read(*owner(model, name))
 
 
 def raw(module: nn.Module, leaf: str) -> nn.Parameter | None:
@@ -129,7 +128,8 @@ def plain_name(name: str) -> str:
     return re.sub(r"parametrizations\.(\w+)\.original\d*$", r"\1", name)
 
 
-def _weights(model: nn.Module) -> Iterator[Weight]:
+def every_weight(model: nn.Module) -> Iterator[Weight]:
+    """As `prunable`, but nothing to prune is no error."""
     names = _names_by_tensor(model)
     seen: set[int] = set()
     for path, module in model.named_modules():
@@ -169,6 +169,18 @@ def _describe(name: str, module: nn.Module, leaf: str, aliases: tuple[str, ...])
     return Weight(name, shape, kind, shape[1], aliases=aliases)
 
 
+def _read(module: nn.Module, leaf: str) -> Tensor:
+    if not parametrize.is_parametrized(module, leaf):
+        return cast(Tensor, getattr(module, leaf))
+    # Another library's parametrisation may change its state when it is read in training mode (spectral norm does).
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        return cast(Tensor, getattr(module.eval(), leaf))
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
 def _dense_shape(module: nn.Module, leaf: str) -> tuple[int, ...]:
     """The shape of the tensor that the module reads, without computing a parametrised one where a link knows it."""
     if parametrize.is_parametrized(module, leaf):
@@ -176,7 +188,7 @@ def _dense_shape(module: nn.Module, leaf: str) -> tuple[int, ...]:
         known = next((link.shape for link in links if isinstance(getattr(link, "shape", None), tuple)), None)
         if known is not None:
             return cast(tuple[int, ...], known)
-    return tuple(cast(Tensor, getattr(module, leaf)).shape)
+    return tuple(_read(module, leaf).shape)
 
 
 def _matching(weights: dict[str, Weight], patterns: Patterns) -> list[str]:

@@ -188,3 +188,65 @@ def test_random_numbers_drawn_in_a_forward_pass_do_not_move_the_global_ones():
 def test_normalisation_that_keeps_no_running_statistics_leaves_no_choice():
     model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6, track_running_stats=False), nn.Linear(6, 3))
     assert gradients(model, [(torch.randn(5, 4), torch.zeros(5).long())])["0.weight"].shape == (6, 4)
+
+
+def test_checkpointed_blocks_are_recomputed_with_the_weights_that_are_scored():
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 3))
+
+        def forward(self, x):
+            return torch.utils.checkpoint.checkpoint(self.body, x, use_reentrant=False)
+
+    model = Checkpointed().train()
+    batch = (torch.randn(8, 4), torch.randint(3, (8,)))
+    masks = random_masks(model)
+    before = snapshot(model)
+    found = gradients(model, [batch], norm="batch", masks=masks)
+    assert_untouched(model, before)
+    expected = gradients(model.body, [batch], norm="batch", masks=pi.Masks({n[5:]: m for n, m in masks.items()}))
+    for name in expected:
+        torch.testing.assert_close(found[f"body.{name}"], expected[name])
+
+
+def test_two_weights_that_get_one_and_the_same_gradient_are_averaged_apart():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 3, bias=False), nn.Linear(4, 3, bias=False)
+
+        def forward(self, x):
+            return nn.functional.linear(x, self.a.weight + self.b.weight)
+
+    model, x, y = Sum().double(), torch.randn(6, 4).double(), torch.randint(3, (6,))
+    whole = gradients(model, [(x, y)])
+    parts = gradients(model, [(x[:2], y[:2]), (x[2:3], y[2:3]), (x[3:], y[3:])])
+    for name in whole:
+        torch.testing.assert_close(parts[name], whole[name])
+
+
+def test_the_state_of_another_librarys_parametrisation_is_left_alone():
+    model = nn.Sequential(torch.nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)), nn.Linear(4, 3)).train()
+    before = snapshot(model)
+    pi.score(model, pi.Snip(), [(torch.randn(5, 4), torch.zeros(5).long())])
+    assert_untouched(model, before)
+
+
+def test_a_model_that_assigns_a_module_in_its_forward_pass_can_be_scored():
+    class Assigns(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x):
+            self.act = nn.Tanh()
+            return self.layer(self.act(x))
+
+    assert gradients(Assigns(), [(torch.randn(5, 4), torch.zeros(5).long())])["layer.weight"].abs().sum() > 0
+
+
+@pytest.mark.parametrize("loss", [lambda net, batch: net(batch[0]).sum().detach(), lambda net, batch: batch[0].missing])
+def test_a_loss_that_cannot_be_differentiated_is_named(loss):
+    with pytest.raises(pi.InputError, match="cannot be run on the batch given"):
+        gradients(nn.Linear(4, 3), [(torch.randn(5, 4), torch.zeros(5).long())], loss=loss)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches, batch_size, each
-from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights, loss_of, scoring_mode
+from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scalar, scoring_mode
 from pruneinit.masks import Masks
 
 
@@ -45,19 +47,23 @@ def gradients(
         {'weight': tensor([[0.],
                 [0.]])}
     """
-    leaves = {name: tensor.requires_grad_() for name, tensor in effective_weights(model, masks).items()}
     total: dict[str, Tensor] = {}
     examples = 0
     with scoring_mode(model, norm):
+        leaves = {name: tensor.requires_grad_() for name, tensor in effective_weights(model, masks).items()}
+
+        def differentiate(net: nn.Module, batch: Any) -> tuple[Tensor | None, ...]:
+            # While the leaves still stand in for the weights: checkpointed blocks run a second time in here.
+            return torch.autograd.grad(scalar(loss(net, batch), batch), list(leaves.values()), allow_unused=True)
+
         for batch in each(batches):
             size = batch_size(batch)
-            value = loss_of(model, batch, loss, leaves)
-            parts = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+            parts = call(model, batch, differentiate, leaves)
             examples += size
             for (name, leaf), part in zip(leaves.items(), parts, strict=True):
                 gradient = torch.zeros_like(leaf) if part is None else part.detach()
                 # In bfloat16 the mean of many batches would lose its later ones.
                 gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
-                # A running mean: needs no second buffer for the sum, and one batch stays as it is.
-                total[name] = total[name].lerp_(gradient, size / examples) if name in total else gradient
+                # A running mean, not in place: two weights may be given one and the same gradient.
+                total[name] = total[name].lerp(gradient, size / examples) if name in total else gradient
     return total

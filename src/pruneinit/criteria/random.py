@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from pruneinit.batch import Batches
 from pruneinit.masks import Masks
+from pruneinit.reparametrize import stored
 from pruneinit.seeds import derived
-from pruneinit.weights import prunable, weight
+from pruneinit.weights import prunable
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Random:
         """Scores for the weights of `masks`, or for all prunable weights."""
         generator = torch.Generator().manual_seed(derived("random scores", self.seed))
         scores = {}
-        for name in masks if masks is not None else prunable(model):
-            tensor = weight(model, name)
-            scores[name] = torch.rand(tensor.shape, generator=generator).to(tensor.device)
+        weights = prunable(model)
+        for name in masks if masks is not None else weights:
+            score = torch.rand(weights[name].shape, generator=generator)
+            scores[name] = score.to(stored(model, name).device)
         return scores
