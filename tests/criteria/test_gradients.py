@@ -228,8 +228,9 @@ def test_two_weights_that_get_one_and_the_same_gradient_are_averaged_apart():
 
 def test_the_state_of_another_librarys_parametrisation_is_left_alone():
     model = nn.Sequential(torch.nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)), nn.Linear(4, 3)).train()
+    batch = (torch.randn(5, 4), torch.zeros(5).long())
     before = snapshot(model)
-    pi.score(model, pi.Snip(), [(torch.randn(5, 4), torch.zeros(5).long())])
+    pi.score(model, pi.Snip(), [batch])
     assert_untouched(model, before)
 
 
