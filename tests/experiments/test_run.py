@@ -130,6 +130,20 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_numbers(tmp_path):
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
+def test_force_begins_anew_where_the_record_is_damaged(tmp_path):
+    folder = run(RECIPE, tmp_path, device="cpu")
+    (folder / "metrics.jsonl").write_text("not JSON\n{}\n")
+    with pytest.raises(InputError, match="redo with --force"):
+        run(RECIPE, tmp_path, device="cpu")
+    assert events(run(RECIPE, tmp_path, device="cpu", force=True))[-1]["event"] == "result"
+
+
+def test_a_recipe_of_no_network_leaves_no_folder(tmp_path):
+    with pytest.raises(InputError, match="unknown model"):
+        run(dataclasses.replace(RECIPE, model="../escape"), tmp_path / "runs", device="cpu")
+    assert not list(tmp_path.rglob("*"))
+
+
 def test_a_folder_of_another_recipe_is_not_overwritten(tmp_path):
     folder = RunFolder(tmp_path / RECIPE.name)
     folder.open(dataclasses.replace(RECIPE, seed=5), force=False)

@@ -69,7 +69,7 @@ def run(
     """
     folder = RunFolder(Path(root) / recipe.name)
     with distributed(device) as world:
-        if folder.finished and not force:
+        if not force and folder.finished:
             return folder.path
         dataset = load(recipe.data, data_root)
         if recipe.validation:
@@ -101,12 +101,12 @@ def run(
 
 def _start(folder: RunFolder, recipe: Recipe, dataset: Dataset, device: torch.device, *, force: bool) -> None:
     """Make the network that is to be trained, once: a continued run finds it in the folder."""
+    model = network(recipe, dataset)  # first, so that a recipe of no network leaves no folder behind
     folder.open(recipe, force=force)
     if folder.initial.is_file() and folder.events():
         folder.write(folder.events())  # without a line that was cut short
         return
     folder.checkpoint.unlink(missing_ok=True)
-    model = network(recipe, dataset)
     weights = prunable(model)
     events: list[Any] = [
         {
