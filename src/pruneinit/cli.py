@@ -45,7 +45,7 @@ def _parser(arguments: Sequence[str]) -> ArgumentParser:
     parser = ArgumentParser(
         prog="pruneinit",
         description="Prune neural networks at initialization so that what is left still trains.",
-        version=f"pruneinit {pruneinit.__version__}",
+        version=pruneinit.__version__,
         exit_on_error=False,
     )
     commands = parser.add_subcommands(required=False, metavar="COMMAND")
@@ -122,16 +122,19 @@ def _compare(settings: Namespace) -> None:
 
 
 def _diagnose(settings: Namespace) -> None:
-    import torch
-
     from pruneinit import current_masks, diagnose
     from pruneinit.data import load
     from pruneinit.experiments.prepare import network, prepare_, scoring_batch
     from pruneinit.report import Stage, moments_table
+    from pruneinit.train import distributed
 
     recipe = _recipe(settings)
-    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dataset = load(recipe.data, settings.data_dir).to(device)
+    with distributed(settings.device) as world:  # checks that there is such a device
+        device = world.device
+    dataset = load(recipe.data, settings.data_dir)
+    if recipe.validation:
+        dataset = dataset.hold_out(recipe.validation, recipe.seed)
+    dataset = dataset.to(device)
     model = network(recipe, dataset).to(device)
     events: list[Any] = []
     prepare_(model, recipe, dataset, events.append)
