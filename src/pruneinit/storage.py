@@ -29,14 +29,14 @@ _INSIDE = ".parametrizations."
 
 
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write a model to one file: every parameter and buffer, survivors as survivors, masks eight values to a byte.
+    """Write a model to one file: what its `state_dict()` holds, survivors as survivors, masks eight values to a byte.
 
     The file and the model's class together give the network back; the write is atomic, so that a reader never sees
     half a file.
 
     Args:
         model: A dense, sparsified, rescaled or stabilised model.
-        path: The file to write, by custom `*.safetensors`; its folder is made.
+        path: The file to write, by convention `*.safetensors`; its folder is made.
 
     Raises:
         InputError: The file cannot be written, or the model's state holds something other than tensors.
