@@ -1,21 +1,46 @@
 """Prune before you train, train only what is left, ship only what is left."""
 
-from pruneinit import meanfield, models
-from pruneinit.criteria import Magnitude, Random, Snip
-from pruneinit.diagnose import Diagnosis, diagnose
-from pruneinit.errors import InputError
-from pruneinit.initialize import delta_orthogonal_, edge_of_chaos_, mean_field_, orthogonal_
-from pruneinit.masks import Masks
-from pruneinit.moments import second_moments
-from pruneinit.prune import prune, score
-from pruneinit.rescale import rescale_
-from pruneinit.residual import Residuals, find_residuals, stabilize_residuals_
-from pruneinit.select import select
-from pruneinit.storage import load, save
-from pruneinit.survivors import current_masks, densify_, sparsify_
-from pruneinit.weights import Weight, prunable
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pruneinit import meanfield, models
+    from pruneinit.criteria import Magnitude, Random, Snip
+    from pruneinit.diagnosis import Diagnosis, diagnose
+    from pruneinit.errors import InputError
+    from pruneinit.initialize import delta_orthogonal_, edge_of_chaos_, mean_field_, orthogonal_
+    from pruneinit.masks import Masks
+    from pruneinit.moments import second_moments
+    from pruneinit.pruning import prune, score
+    from pruneinit.rescale import rescale_
+    from pruneinit.residual import Residuals, find_residuals, stabilize_residuals_
+    from pruneinit.selection import select
+    from pruneinit.storage import load, save
+    from pruneinit.survivors import current_masks, densify_, sparsify_
+    from pruneinit.weights import Weight, prunable
 
 __version__ = "0.1.0"
+
+# Where each public name lives. They are imported when first asked for, since importing torch takes longer than all that
+# `pruneinit --help` has to do. No module may have the name of a public function: importing it would hide the function.
+_HOMES = {
+    "criteria": ("Magnitude", "Random", "Snip"),
+    "diagnosis": ("Diagnosis", "diagnose"),
+    "errors": ("InputError",),
+    "initialize": ("delta_orthogonal_", "edge_of_chaos_", "mean_field_", "orthogonal_"),
+    "masks": ("Masks",),
+    "moments": ("second_moments",),
+    "pruning": ("prune", "score"),
+    "rescale": ("rescale_",),
+    "residual": ("Residuals", "find_residuals", "stabilize_residuals_"),
+    "selection": ("select",),
+    "storage": ("load", "save"),
+    "survivors": ("current_masks", "densify_", "sparsify_"),
+    "weights": ("Weight", "prunable"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Diagnosis",
@@ -47,3 +72,17 @@ __all__ = [
     "sparsify_",
     "stabilize_residuals_",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("meanfield", "models"):
+        return importlib.import_module(f"pruneinit.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'pruneinit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"pruneinit.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -17,7 +17,7 @@ from pruneinit.initialize import delta_orthogonal_, edge_of_chaos_, mean_field_,
 from pruneinit.masks import Masks
 from pruneinit.models import build
 from pruneinit.moments import second_moments
-from pruneinit.prune import prune
+from pruneinit.pruning import prune
 from pruneinit.rescale import apply_rescaling_, rescaling_factors
 from pruneinit.residual import stabilize_residuals_
 from pruneinit.seeds import derived

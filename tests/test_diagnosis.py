@@ -4,7 +4,7 @@ from torch import nn
 
 import pruneinit as pi
 from problems import IDS, PROBLEMS
-from pruneinit.diagnose import Diagnosis, Layer
+from pruneinit.diagnosis import Diagnosis, Layer
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import pruneinit as pi
 from pruneinit import Masks, select
-from pruneinit.select import apportion
+from pruneinit.selection import apportion
 
 
 def twin(scores: dict[str, torch.Tensor], keep: int, within: Masks | None = None) -> dict[str, list[bool]]:
@@ -114,7 +114,7 @@ def test_more_than_2_to_31_weights_are_counted_exactly():
     # An expanded tensor stands for 2^31 + 7 scores without their memory; chunks are what is ever made of it.
     n = 2**31 + 7
     huge = torch.tensor(0.5).expand(n)
-    from pruneinit.select import _threshold
+    from pruneinit.selection import _threshold
 
     threshold, ties = _threshold({"a": huge, "b": torch.tensor([1.0, 0.25])}, n - 3, None, torch.float32)
     assert (threshold, ties) == (0.5, n - 4)

@@ -10,7 +10,7 @@ from pruneinit.criteria import Criterion
 from pruneinit.errors import InputError, check_sparsity
 from pruneinit.masks import Masks
 from pruneinit.reparametrize import stored
-from pruneinit.select import Scope, select
+from pruneinit.selection import Scope, select
 from pruneinit.survivors import current_masks
 from pruneinit.weights import Patterns, prunable
 
