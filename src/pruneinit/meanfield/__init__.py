@@ -1,8 +1,13 @@
 """Mean-field theory of wide random networks, on plain numbers: activations, variance and correlation maps, the edge."""
 
 from pruneinit.meanfield.activations import NAMED, Activation, elu, leaky_relu, softplus
+from pruneinit.meanfield.bounds import magnitude_bound, magnitude_limit, snip_bound
+from pruneinit.meanfield.curves import Critical, Curve
 from pruneinit.meanfield.edge import Edge, NoEdgeOfChaos, default_sigma_b, edge_of_chaos
+from pruneinit.meanfield.ensembles import LayerSignal, signals
 from pruneinit.meanfield.gaussian import Moments, moments
+from pruneinit.meanfield.kernels import Shape, StackLayer, stack_signals
+from pruneinit.meanfield.laws import Law, Measured
 from pruneinit.meanfield.maps import (
     chi,
     correlation_map,
@@ -12,6 +17,7 @@ from pruneinit.meanfield.maps import (
     variance_slope,
 )
 from pruneinit.meanfield.phases import DepthScales, Phase, correlation_fixed_point, depth_scales, phase
+from pruneinit.meanfield.predictions import PredictedLayer, Prediction, predict
 from pruneinit.meanfield.scores import conditioning, forward_variances, magnitude_moments, snip_moments
 from pruneinit.meanfield.spec import ActivationSpec, activation
 
@@ -19,11 +25,20 @@ __all__ = [
     "NAMED",
     "Activation",
     "ActivationSpec",
+    "Critical",
+    "Curve",
     "DepthScales",
     "Edge",
+    "Law",
+    "LayerSignal",
+    "Measured",
     "Moments",
     "NoEdgeOfChaos",
     "Phase",
+    "PredictedLayer",
+    "Prediction",
+    "Shape",
+    "StackLayer",
     "activation",
     "chi",
     "conditioning",
@@ -37,11 +52,17 @@ __all__ = [
     "fixed_point",
     "forward_variances",
     "leaky_relu",
+    "magnitude_bound",
+    "magnitude_limit",
     "magnitude_moments",
     "moments",
     "phase",
+    "predict",
+    "signals",
+    "snip_bound",
     "snip_moments",
     "softplus",
+    "stack_signals",
     "variance_map",
     "variance_slope",
 ]

@@ -152,7 +152,7 @@ def correlated(function: Function, breaks: Array, c: float) -> float:
         >>> round(correlated(lambda z: np.maximum(z, 0), first_breaks(1.0, (0.0,)), 1.0), 10)
         0.5
     """
-    inner = _smoothed(function, breaks, c)
+    inner = smoothed(function, breaks, c)
     crossed = breaks / c if abs(c) > 0.1 else np.array([])  # Below, the smoothing is wider than the density.
     # Corners narrower than the first panels: put panels of their width on either side, which are halved from there.
     corner = REACH * np.sqrt((1 - c) * (1 + c))
@@ -165,8 +165,14 @@ def correlated(function: Function, breaks: Array, c: float) -> float:
     return float((mesh.weights * density(mesh.points) * function(mesh.points) * mesh.values[0]).sum())
 
 
-def _smoothed(function: Function, breaks: Array, c: float) -> Function:
-    """The function z -> E[f(c z + sqrt(1 - c^2) Z)]."""
+def smoothed(function: Function, breaks: Array, c: float) -> Function:
+    """The function z -> E[f(c z + sqrt(1 - c^2) Z)], for the mesh `breaks` of f as `correlated` takes it.
+
+    Example:
+        >>> relu_after_noise = smoothed(lambda z: np.maximum(z, 0), first_breaks(1.0, (0.0,)), 0.0)
+        >>> round(float(relu_after_noise(np.zeros(1))[0]), 9), round(1 / (2 * np.pi) ** 0.5, 9)
+        (0.39894228, 0.39894228)
+    """
     spread = float(np.sqrt((1 - c) * (1 + c)))
     if spread == 0:
         return lambda z: function(c * z)
@@ -181,10 +187,10 @@ def _smoothed(function: Function, breaks: Array, c: float) -> Function:
         terms = (weights * density(t) * function(c * z[row, None] + spread * t)).sum(axis=1)
         return np.bincount(row, weights=terms, minlength=z.size).astype(np.float64)
 
-    def smoothed(z: Array) -> Array:
+    def everywhere(z: Array) -> Array:
         flat = z.reshape(-1)
         step = max(1, _MOST_POINTS // (_ORDER * (breaks.size + grid.size)))
         parts = [rows(flat[start : start + step]) for start in range(0, flat.size, step)]
         return np.concatenate(parts).reshape(z.shape) if parts else np.zeros(z.shape)
 
-    return smoothed
+    return everywhere

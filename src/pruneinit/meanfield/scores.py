@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 from pruneinit.errors import InputError
+from pruneinit.meanfield.ensembles import check_widths
 from pruneinit.meanfield.gaussian import check_number, finite_moments
 from pruneinit.meanfield.spec import ActivationSpec
 from pruneinit.meanfield.spec import activation as resolved
@@ -35,7 +36,7 @@ def forward_variances(
         >>> [round(q, 9) for q in forward_variances([10, 100, 100], "relu", 2**0.5, 0.0)]
         [2.0, 2.0]
     """
-    _check_widths(widths)
+    check_widths(widths)
     phi = resolved(activation)
     weights, biases = check_number("sigma_w", sigma_w) ** 2, check_number("sigma_b", sigma_b) ** 2
     variances = [biases + weights * check_number("q_input", q_input)]
@@ -88,7 +89,7 @@ def magnitude_moments(widths: Sequence[int], sigma_w: float) -> list[float]:
         >>> magnitude_moments([10, 100, 100], 1.0)
         [0.1, 0.01]
     """
-    _check_widths(widths)
+    check_widths(widths)
     return [check_number("sigma_w", sigma_w) ** 2 / width for width in widths[:-1]]
 
 
@@ -100,11 +101,6 @@ def conditioning(moments: Sequence[float]) -> float:
         4.0
     """
     return max(moments) / min(moments) if min(moments) > 0 else math.inf
-
-
-def _check_widths(widths: Sequence[int]) -> None:
-    if len(widths) < 2 or min(widths) < 1:
-        raise InputError(f"widths must be the inputs and at least one layer, each 1 or more, got {list(widths)}")
 
 
 def _log(value: float) -> float:

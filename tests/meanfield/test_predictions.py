@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+
+import pruneinit as pi
+from pruneinit.errors import InputError
+from pruneinit.meanfield import Shape, edge_of_chaos, magnitude_bound, magnitude_limit, predict, snip_bound
+from wide import batch, mlp
+
+EDGE = edge_of_chaos("tanh", 0.2).sigma_w
+
+
+def measured(widths, activation, sigma_w, sigma_b, sparsity, seeds, examples=64, criterion=None):
+    """Densities of each layer at a sparsity, and the sparsity at which the first layer runs empty, of each seed."""
+    densities, critical = [], []
+    for seed in range(seeds):
+        model = mlp(widths, activation, sigma_w, sigma_b, seed)
+        scores = pi.score(model, criterion or pi.Snip(), [batch(widths[0], examples, widths[-1], seed)])
+        densities.append(list(pi.select(scores, sparsity).densities.values()))
+        threshold = min(score.max() for score in scores.values())
+        total = sum(score.numel() for score in scores.values())
+        critical.append(1 - sum(int((score > threshold).sum()) for score in scores.values()) / total)
+    return np.mean(densities, axis=0), np.array(critical)
+
+
+@pytest.mark.parametrize(
+    "activation, sigma_w, sigma_b, tolerance",
+    [("tanh", EDGE, 0.2, 0.08), ("tanh", 3**0.5, 0.05**0.5, 0.15), ("relu", 2**0.5, 0.0, 0.25)],
+    ids=["tanh-edge", "tanh-chaotic", "relu-edge"],
+)
+def test_densities_of_networks_that_nobody_scored(activation, sigma_w, sigma_b, tolerance):
+    widths = [300] * 12 + [100]
+    found, _ = measured(widths, activation, sigma_w, sigma_b, 0.9, seeds=8)
+    predicted = predict(widths, activation, sigma_w, sigma_b, sparsity=0.9, examples=64)
+    assert predicted.densities == pytest.approx(found.tolist(), rel=tolerance)
+    sizes = np.array([layer.inputs * layer.outputs for layer in predicted.layers])
+    assert sizes @ predicted.densities / sizes.sum() == pytest.approx(0.1, rel=1e-3)
+
+
+def test_neurons_that_differ_explain_what_the_plain_law_misses_on_relu():
+    widths = [300] * 12 + [50]
+    found, _ = measured(widths, "relu", 2**0.5, 0.0, 0.9, seeds=4)
+
+    def worst(law: str) -> float:
+        predicted = predict(widths, "relu", 2**0.5, 0.0, sparsity=0.9, examples=64, law=law)
+        return float(np.abs(np.array(predicted.densities) / found - 1).max())
+
+    assert worst("neurons") < 0.5 * worst("plain")
+
+
+@pytest.mark.parametrize("sigma_w, sigma_b", [(1.0, 0.05), (EDGE, 0.2), (3**0.5, 0.05**0.5)])
+def test_the_critical_sparsity_of_networks_that_nobody_scored(sigma_w, sigma_b):
+    widths = [100] * 30 + [10]
+    _, critical = measured(widths, "tanh", sigma_w, sigma_b, 0.9, seeds=12)
+    predicted = predict(widths, "tanh", sigma_w, sigma_b, sparsity=0.9, examples=64)
+    assert predicted.critical.mean == pytest.approx(critical.mean(), abs=0.03)
+
+
+def test_magnitude_empties_the_layer_of_the_largest_fan_in_within_its_bounds():
+    widths = [50] * 100 + [200] + [50] * 100
+    found, critical = measured(widths, "tanh", 1.0, 0.1, 0.8, seeds=4, criterion=pi.Magnitude())
+    predicted = predict(widths, "tanh", 1.0, 0.1, sparsity=0.8, criterion="magnitude")
+    assert predicted.densities == pytest.approx(found.tolist(), rel=0.2, abs=1e-3)
+    assert predicted.critical.layer == "layer 101"
+    assert predicted.critical.mean == pytest.approx(critical.mean(), abs=0.02)
+    assert critical.mean() <= predicted.bound == magnitude_bound(widths) < 1
+    assert magnitude_limit(widths) <= magnitude_bound(widths)
+
+
+def test_measured_critical_sparsities_obey_theorem_1():
+    widths = [60] * 120
+    _, critical = measured(widths, "tanh", 0.4, 0.05, 0.5, seeds=3, examples=8)
+    bound = snip_bound(119, 60, "tanh", 0.4, 0.05)
+    assert critical.mean() < bound < 1
+
+
+def test_theorem_1_tightens_with_depth_and_says_nothing_on_the_edge():
+    bounds = [snip_bound(depth, 100, "tanh", 0.5, 0.05) for depth in (20, 200, 2000)]
+    assert bounds[0] == 1 > bounds[1] > bounds[2]
+    assert snip_bound(10_000, 100, "relu", 2**0.5, 0.0) == 1
+
+
+def test_theorem_2_says_nothing_for_equal_widths():
+    assert magnitude_bound([100] * 10) == 1
+    assert magnitude_bound([10, 10]) == 1
+
+
+def test_a_convolutional_stack_is_predicted_too():
+    widths = [3] + [16] * 6 + [10]
+    found = predict(widths, "relu", 2**0.5, sparsity=0.9, examples=8, shape=Shape(3, (8, 8), "zeros"))
+    assert [layer.inputs for layer in found.layers] == [27] + [144] * 5 + [1024]
+    sizes = np.array([layer.inputs * layer.outputs for layer in found.layers])
+    assert sizes @ found.densities / sizes.sum() == pytest.approx(0.1, rel=1e-3)
+    assert "critical sparsity" in str(found)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"sparsity": 98}, "did you mean 0.98"),
+        ({"criterion": "snpi"}, "did you mean 'snip'"),
+        ({"law": "palin"}, "did you mean 'plain'"),
+        ({"widths": [5]}, "widths must be"),
+        ({"sigma_w": 0.0}, "sigma_w must be above 0"),
+        ({"sigma_w": 3.0, "activation": lambda x: x**3}, "grows too fast|diverge|finite"),
+    ],
+)
+def test_what_cannot_be_predicted_is_refused(change, message):
+    arguments = {"widths": [10] * 30, "activation": "tanh", "sigma_w": 1.0, "sparsity": 0.5} | change
+    with pytest.raises(InputError, match=message):
+        predict(**arguments)
+
+
+@pytest.mark.parametrize("widths", [[1, 1, 1], [5, 1, 3], [4, 2]], ids=str)
+def test_the_smallest_networks_have_an_answer(widths):
+    for criterion in ("snip", "magnitude"):
+        found = predict(widths, "tanh", 1.0, 0.1, sparsity=0.5, criterion=criterion)
+        assert 0 <= found.critical.mean <= 1
+        assert all(0 <= density <= 1 for density in found.densities)
