@@ -12,6 +12,7 @@ import pruneinit as pi
 from pruneinit.data import load
 from pruneinit.errors import InputError
 from pruneinit.experiments import Recipe, run
+from pruneinit.experiments.lock import alone
 from pruneinit.experiments.prepare import network
 from pruneinit.train import evaluate
 from runs import RECIPE, SHORT, Stop, contents, events, interrupted, timeless
@@ -289,3 +290,16 @@ def test_two_processes_give_the_run_of_one(tmp_path):
     assert pi.current_masks(models[0]) == pi.current_masks(models[1])
     for a, b in zip(*(m.state_dict().values() for m in models), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_several_processes_of_one_run_are_kept_out_together(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE.to_yaml())
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "pruneinit.cli"),
+        *("run", "--config", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "runs"), "--device", "cpu"),
+    ]
+    with alone(tmp_path / "runs" / RECIPE.name):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode != 0
+    assert "pruneinit: error: another process is working on" in done.stderr
+    assert not (tmp_path / "runs").exists()

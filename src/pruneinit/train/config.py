@@ -126,7 +126,10 @@ def check_number(
     below: float = math.inf,
 ) -> None:
     """Check `value` against closed (`least`, `most`) and open (`above`, `below`) bounds; NaN and infinities fail."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        is_number = False
     if is_number and value >= least and value > above and value <= most and value < below:
         return
     words = {"at least": least, "above": above, "at most": most, "below": below}
