@@ -97,6 +97,11 @@ def test_a_run_whose_reader_is_gone_ends_as_if_it_was_read(tmp_path):
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(timeout=60) == 0
+    with subprocess.Popen([sys.executable, "-m", "pruneinit.cli", *arguments], stdout=subprocess.PIPE) as again:
+        assert again.stdout is not None
+        assert b"finished before" in again.stdout.readline()
+        again.stdout.close()  # before the table
+    assert again.returncode == 0
     (record,) = tmp_path.glob("*/metrics.jsonl")
     assert json.loads(record.read_text().splitlines()[-1])["event"] == "result"
     assert (record.parent / "report.html").is_file()

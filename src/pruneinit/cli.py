@@ -237,7 +237,9 @@ _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None], Callable[[Name
 
 def _console() -> Console:
     """Where results are printed; under torchrun only the first process prints."""
-    return Console(quiet=os.environ.get("RANK", "0") != "0")
+    console = Console(quiet=os.environ.get("RANK", "0") != "0")
+    console.on_broken_pipe = _fall_silent  # type: ignore[method-assign]  # not the exit code 1 of rich
+    return console
 
 
 def _recipe(settings: Namespace) -> Recipe:
@@ -293,7 +295,11 @@ def _say(line: str) -> None:
     try:
         print(line, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _fall_silent()
+
+
+def _fall_silent() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
