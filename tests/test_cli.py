@@ -1,4 +1,6 @@
+import itertools
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import pytest
 import yaml
 
 from pruneinit.cli import main
+from pruneinit.experiments import Pace
 
 SMALL = ["--depth", "3", "--width", "16", "--score_images", "32", "--training.augment", "false", "--device", "cpu"]
 QUICK = [*SMALL, "--training.epochs", "2"]
@@ -48,6 +51,60 @@ def test_a_saved_recipe_names_the_same_run(tmp_path, capsys):
     assert main(["run", "--config", str(saved), "--out", str(tmp_path), "--device", "cpu"]) == 0
     assert "epoch" not in capsys.readouterr().out.split("Runs")[0]  # found finished, so not a single epoch is trained
     assert len(list(tmp_path.glob("*/recipe.yaml"))) == 1
+
+
+def test_a_run_says_that_it_was_finished_before(tmp_path, capsys):
+    for _ in range(2):
+        assert main(["run", *QUICK, "--out", str(tmp_path)]) == 0
+        out = capsys.readouterr().out
+    assert ": finished before, nothing is computed anew\n" in out
+
+
+def test_a_run_says_after_which_epoch_it_goes_on(tmp_path, capsys, monkeypatch):
+    from pruneinit.experiments.folder import RunFolder
+
+    def interrupt(self, recipe):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "end", interrupt)
+    assert main(["run", *QUICK, "--out", str(tmp_path)]) == 130
+    monkeypatch.undo()
+    (folder,) = (path.parent for path in tmp_path.glob("*/recipe.yaml"))
+    (folder / "model.safetensors").unlink()
+    capsys.readouterr()
+    assert main(["run", *QUICK, "--out", str(tmp_path)]) == 0
+    assert ": going on after epoch 2\n" in capsys.readouterr().out
+
+
+def test_a_log_of_a_slow_epoch_says_how_far_it_is(tmp_path, capsys, monkeypatch):
+    seconds = itertools.count(0.0, 20.0)
+    monkeypatch.setattr("time.monotonic", lambda: next(seconds))  # each look at the clock
+    monkeypatch.setattr(Pace.__init__, "__kwdefaults__", {"every": 30.0, "clock": time.monotonic})
+    assert main(["run", *QUICK, "--out", str(tmp_path)]) == 0
+    assert re.search(r": epoch 1/2, \d+ % of it done, about \d+ min to the end of the run\n", capsys.readouterr().out)
+
+
+def test_a_run_whose_reader_is_gone_ends_as_if_it_was_read(tmp_path):
+    """`pruneinit run ... | head -1`."""
+    arguments = ["run", *SMALL, "--training.epochs", "6", "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pruneinit.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert "epoch 1/6" in process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    with subprocess.Popen([sys.executable, "-m", "pruneinit.cli", *arguments], stdout=subprocess.PIPE) as again:
+        assert again.stdout is not None
+        assert b"finished before" in again.stdout.readline()
+        again.stdout.close()  # before the table
+    assert again.returncode == 0
+    (record,) = tmp_path.glob("*/metrics.jsonl")
+    assert json.loads(record.read_text().splitlines()[-1])["event"] == "result"
+    assert (record.parent / "report.html").is_file()
 
 
 def test_compare_writes_a_page_of_three_runs(tmp_path, capsys):
@@ -122,8 +179,6 @@ def test_report_of_a_run_and_of_a_folder_of_runs(tmp_path, capsys):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_users_error_is_one_line_and_exit_code_2(arguments, message, tmp_path, capsys, monkeypatch):
-    import re
-
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     captured = capsys.readouterr()

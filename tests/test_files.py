@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pruneinit.errors import InputError
-from pruneinit.files import read_tensors, replacing, write_tensors, write_text
+from pruneinit.files import append_text, read_tensors, replacing, write_tensors, write_text
 
 
 def test_tensors_of_every_dtype_come_back(tmp_path):
@@ -87,6 +87,30 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write .*file/a"):
         write_text(tmp_path / "file" / "a", "x")
+
+
+def test_text_is_added_at_the_end(tmp_path):
+    append_text(tmp_path / "a", "é\n")
+    append_text(tmp_path / "a", "b\n")
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "é\nb\n"
+
+
+def test_text_that_cannot_be_added_is_named_and_leaves_the_file(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="cannot add to .*nowhere/a: No such file"):
+        append_text(tmp_path / "nowhere" / "a", "x")
+    (tmp_path / "a").write_text("old")
+    real = open
+
+    def filling(path, *arguments, **settings):
+        with real(path, *arguments, **settings) as file:
+            file.write("ha")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("builtins.open", filling)
+    with pytest.raises(InputError, match="cannot add to .*: No space left on device; .* run the same again"):
+        append_text(tmp_path / "a", "half")
+    monkeypatch.undo()
+    assert (tmp_path / "a").read_text() == "old"
 
 
 def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path):

@@ -237,7 +237,9 @@ _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None], Callable[[Name
 
 def _console() -> Console:
     """Where results are printed; under torchrun only the first process prints."""
-    return Console(quiet=os.environ.get("RANK", "0") != "0")
+    console = Console(quiet=os.environ.get("RANK", "0") != "0")
+    console.on_broken_pipe = _fall_silent  # type: ignore[method-assign]  # not the exit code 1 of rich
+    return console
 
 
 def _recipe(settings: Namespace) -> Recipe:
@@ -254,20 +256,27 @@ def _recipe(settings: Namespace) -> Recipe:
 
 
 def _carry_out(recipe: Recipe, settings: Namespace, label: str = "") -> Path:
-    from pruneinit.experiments import run
+    from pruneinit.experiments import Pace, Start, run
     from pruneinit.train import Epoch
 
-    epochs = recipe.training.epochs
-    with _progress(label or recipe.name) as advance:
-        latest = [""]
+    name, epochs = label or recipe.name, recipe.training.epochs
+    with _progress(name) as advance:
+        latest, pace = [""], Pace(epochs)
+
+        def on_start(start: Start) -> None:
+            if start.state != "new":
+                _say(f"{name}: {start}")
 
         def on_step(epoch: int, step: int, steps: int, loss: float) -> None:
             advance((epoch - 1) * steps + step, epochs * steps, latest[0])
+            line = pace(epoch, step, steps)
+            if line is not None and not sys.stdout.isatty():
+                _say(f"{name}: {line}")
 
         def on_epoch(epoch: Epoch) -> None:
             latest[0] = f"test accuracy {epoch.test_accuracy:.1%}"
             if not sys.stdout.isatty():
-                print(f"{label or recipe.name}: epoch {epoch.epoch}/{epochs}, loss {epoch.train_loss:.4g}, {latest[0]}")
+                _say(f"{name}: epoch {epoch.epoch}/{epochs}, loss {epoch.train_loss:.4g}, {latest[0]}")
 
         return run(
             recipe,
@@ -275,9 +284,22 @@ def _carry_out(recipe: Recipe, settings: Namespace, label: str = "") -> Path:
             data_root=settings.data_dir,
             device=settings.device,
             force=settings.force,
+            on_start=on_start,
             on_epoch=on_epoch,
             on_step=on_step,
         )
+
+
+def _say(line: str) -> None:
+    """Print a line at once. Where nobody reads any more (`| head`), the run goes on in silence."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        _fall_silent()
+
+
+def _fall_silent() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager

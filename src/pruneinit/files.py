@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,28 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def append_text(path: str | os.PathLike[str], text: str) -> None:
+    """Add `text` in UTF-8 to the end of a file, which is made if need be.
+
+    Raises:
+        InputError: It cannot be written, or the disk is full; the file is then as it was, as far as that can be had.
+    """
+    file = Path(path)
+    try:
+        before = file.stat().st_size if file.exists() else 0
+        try:
+            with open(file, "a", encoding="utf-8") as opened:
+                opened.write(text)
+        except OSError:
+            with suppress(OSError):
+                os.truncate(file, before)
+            raise
+    except OSError as error:
+        raise InputError(
+            f"cannot add to {file}: {error.strerror}; see to it that it can be written, and run the same again to go on"
+        ) from error
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:

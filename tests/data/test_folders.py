@@ -182,3 +182,24 @@ def test_without_pillow_the_extra_is_named(varied: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(InputError, match=r"pip install 'pruneinit\[images\]'"):
         load("folder:toy", varied)
+
+
+def test_folders_that_may_not_be_read_are_named(varied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(InputError, match="cannot read .*toy/train of folder:toy: Permission denied; check its perm"):
+        load("folder:toy", varied)
+
+
+def test_annotations_that_are_no_text_are_named(varied: Path) -> None:
+    (varied / "toy" / "val" / "val_annotations.txt").write_bytes(b"0.png\tclass0\xff\n")
+    with pytest.raises(InputError, match=r"val_annotations.txt is no text \(.*\); copy"):
+        load("folder:toy", varied)
+
+
+def test_a_class_that_only_the_test_images_have_is_named(varied: Path) -> None:
+    paint(varied / "toy" / "val" / "class9" / "9.png", (1, 2, 3))
+    with pytest.raises(InputError, match="class9 is no class of the training images; expected one of 2 names"):
+        load("folder:toy", varied)

@@ -136,3 +136,13 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(InputError, match=r"pip install 'pruneinit\[digits\]'"):
         load("digits")
+
+
+def test_files_that_may_not_be_looked_at_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    for name in ("mnist", "cifar10"):
+        with pytest.raises(InputError, match=f"cannot read .* of {name}: Permission denied; check its permissions"):
+            load(name, tmp_path)

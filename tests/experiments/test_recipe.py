@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pruneinit.errors import InputError
 from pruneinit.experiments import Recipe
+from pruneinit.experiments.recipe import RESULTS_VERSION
 from pruneinit.train import Training
 
 
@@ -50,17 +51,52 @@ def test_every_setting_changes_the_hash():
         ({"init": "egde"}, "did you mean 'edge'"),
         ({"criterion": "snap"}, "did you mean 'snip'"),
         ({"scope": "globl"}, "did you mean 'global'"),
-        ({"rounds": 0}, "rounds must be at least 1, got 0"),
-        ({"validation": 1.0}, r"validation must be in \[0, 1\), got 1"),
-        ({"seed": -1}, "seed must be in"),
+        ({"rounds": 0}, "rounds must be a whole number, 1 or more, got 0"),
+        ({"validation": 1.0}, "validation must be a number at least 0 and below 1, got 1"),
+        ({"seed": -1}, "seed must be a whole number in"),
         ({"sigma_w": 1.0}, "sigma_w goes with init='gaussian'"),
         ({"init": "gaussian"}, "sigma_w goes with init='gaussian'"),
         ({"criterion": "none", "rescale": "layer"}, "needs something pruned"),
+        ({"data": 3}, "data must be a name, got 3"),
+        ({"model": ["mlp"]}, r"model must be a name, got \['mlp'\]"),
+        ({"model": None}, "model must be a name, got None"),
+        ({"activation": 3}, "activation must be a name, got 3"),
+        ({"depth": "3"}, "depth must be a whole number, 1 or more, got '3'"),
+        ({"depth": 2.5}, "depth must be a whole number, 1 or more, got 2.5"),
+        ({"width": [1]}, r"width must be a whole number, 1 or more, got \[1\]"),
+        ({"rounds": None}, "rounds must be a whole number, 1 or more, got None"),
+        ({"score_images": True}, "score_images must be a whole number, 1 or more, got True"),
+        ({"sigma_b": "x"}, "sigma_b must be a number at least 0, got 'x'"),
+        ({"sigma_b": float("nan")}, "sigma_b must be a number at least 0, got nan"),
+        ({"init": "gaussian", "sigma_w": "1"}, "sigma_w must be a number above 0, got '1'"),
+        ({"validation": "x"}, "validation must be a number at least 0 and below 1, got 'x'"),
+        ({"validation": float("nan")}, "validation must be a number at least 0 and below 1, got nan"),
+        ({"seed": "a"}, "seed must be a whole number in .*, got 'a'"),
+        ({"seed": 1.5}, "seed must be a whole number in .*, got 1.5"),
+        ({"seed": True}, "seed must be a whole number in .*, got True"),
+        ({"fold": "yes"}, "fold must be True or False, got 'yes'"),
+        ({"training": None}, "training must be a mapping of settings such as 'epochs: 10', got None"),
+        ({"init": ["edge"]}, "unknown init"),
     ],
 )
 def test_impossible_settings(settings, message):
     with pytest.raises(InputError, match=message):
         Recipe(**settings)
+
+
+def test_the_hash_changes_with_what_the_code_computes(monkeypatch):
+    before = Recipe().hash
+    monkeypatch.setattr("pruneinit.experiments.recipe.RESULTS_VERSION", RESULTS_VERSION + 1)
+    assert Recipe().hash != before
+
+
+def test_a_number_is_the_same_setting_whole_or_not():
+    whole = Recipe(sparsity=0, sigma_b=1, activation="tanh", training=Training(lr=1, clip_norm=2, milestones=()))
+    other = Recipe(
+        sparsity=0.0, sigma_b=1.0, activation="tanh", training=Training(lr=1.0, clip_norm=2.0, milestones=())
+    )
+    assert whole == other
+    assert whole.hash == other.hash
 
 
 @pytest.mark.parametrize(
@@ -73,13 +109,43 @@ def test_impossible_settings(settings, message):
         ("a: [", "cannot read the recipe"),
         ("sparsity: much", "must be a number"),
         ("training: {epochs: many}", "epochs must be a whole number"),
+        ("training: {epochs: 1.0e9}", "epochs must be a whole number"),
+        ("training: {batch_size: 0}", "batch_size must be a whole number"),
+        ("training: {lr: .nan}", "lr must be a number above 0, got nan"),
+        ("training: {lr: [0.1]}", "lr must be a number above 0, got"),
+        ("training: {milestones: 0.5}", "milestones must be a tuple"),
+        ("training: {milestones: [[0.5]]}", "a milestone must be a number"),
+        ("training: null", "training must be a mapping"),
+        ("test_accuracy: 0.9", "unknown setting 'test_accuracy'"),
+        ("1: 2", "unknown setting '1'"),
+        ("[a]: 2", "cannot read the recipe"),
+        ("data: 2020-99-99", "cannot read the recipe"),
+        ("data: 2020-01-02", "data must be a name"),
+        ("model: mlp\nwidth: [", "cannot read the recipe .*: line 2: "),
+        ("[" * 5000, "cannot read the recipe"),
+        ("", "is no recipe"),
     ],
 )
 def test_damaged_recipe_files(tmp_path, text, message):
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as caught:
         Recipe.from_yaml(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("contents", [b"\x00\x01\x02", b"\xff\xfe\xa9", bytes(range(256))])
+def test_a_file_that_is_no_text_is_no_recipe(tmp_path, contents):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(contents)
+    with pytest.raises(InputError, match="cannot read the recipe .*recipe.yaml"):
+        Recipe.from_yaml(path)
+
+
+def test_a_folder_is_no_recipe(tmp_path):
+    with pytest.raises(InputError, match="cannot read the recipe .*: Is a directory"):
+        Recipe.from_yaml(tmp_path)
 
 
 def test_a_missing_recipe_file_is_named(tmp_path):

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -12,24 +11,13 @@ import torch
 import pruneinit as pi
 from pruneinit.data import load
 from pruneinit.errors import InputError
-from pruneinit.experiments import Recipe, run, three_ways
-from pruneinit.experiments.folder import RunFolder
+from pruneinit.experiments import Recipe, run
+from pruneinit.experiments.lock import alone
 from pruneinit.experiments.prepare import network
-from pruneinit.train import Training, evaluate
+from pruneinit.train import evaluate
+from runs import RECIPE, SHORT, Stop, contents, events, interrupted, timeless
 
-SHORT = Training(epochs=3, batch_size=64, lr=0.05, augment=False, weight_decay=0.0, schedule="cosine")
-RECIPE = Recipe(
-    model="mlp", depth=4, width=32, activation="tanh", sparsity=0.8, rescale="layer", score_images=64, training=SHORT
-)
-
-
-def events(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def timeless(folder):
-    """The record without the seconds, which no two runs share."""
-    return [{k: v for k, v in event.items() if k != "seconds"} for event in events(folder)]
+RUN = sys.modules["pruneinit.experiments.run"]  # the module, whose name in the package is that of its function
 
 
 def test_a_run_leaves_its_four_files_and_a_model_of_the_accuracy_it_says(tmp_path):
@@ -79,10 +67,6 @@ def test_the_same_recipe_gives_the_same_numbers(tmp_path):
     assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
 
 
-class Stop(Exception):
-    pass
-
-
 @pytest.mark.parametrize("after", [1, 2])
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_numbers(tmp_path, after):
     whole = run(RECIPE, tmp_path / "whole", device="cpu")
@@ -130,31 +114,10 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_numbers(tmp_path):
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
-def test_force_begins_anew_where_the_record_is_damaged(tmp_path):
-    folder = run(RECIPE, tmp_path, device="cpu")
-    (folder / "metrics.jsonl").write_text("not JSON\n{}\n")
-    with pytest.raises(InputError, match="redo with --force"):
-        run(RECIPE, tmp_path, device="cpu")
-    assert events(run(RECIPE, tmp_path, device="cpu", force=True))[-1]["event"] == "result"
-
-
 def test_a_recipe_of_no_network_leaves_no_folder(tmp_path):
     with pytest.raises(InputError, match="unknown model"):
         run(dataclasses.replace(RECIPE, model="../escape"), tmp_path / "runs", device="cpu")
     assert not list(tmp_path.rglob("*"))
-
-
-def test_a_folder_of_another_recipe_is_not_overwritten(tmp_path):
-    folder = RunFolder(tmp_path / RECIPE.name)
-    folder.open(dataclasses.replace(RECIPE, seed=5), force=False)
-    with pytest.raises(InputError, match="run of another recipe"):
-        run(RECIPE, tmp_path, device="cpu")
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write"):
-        run(RECIPE, tmp_path / "file", device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -185,39 +148,108 @@ def test_stable_residuals_need_a_residual_network(tmp_path):
         run(dataclasses.replace(RECIPE, residuals="stable"), tmp_path, device="cpu")
 
 
+REFUSED = {
+    "no residual branches": ({"residuals": "stable"}, "has no residual branches"),
+    "no network": ({"model": "../escape"}, "unknown model"),
+    "too large": ({"width": 10**12}, r"mlp with depth=4, width=1000000000000 cannot be built.*needs \d+ bytes"),
+    "far too large": ({"width": 10**30}, "mlp with depth=4, width=1000000000000000000000000000000 cannot be built"),
+    "no data": ({"data": "folder:nowhere"}, "no folder"),
+    "no Edge of Chaos": ({"activation": "relu", "sigma_b": 0.5}, "only at sigma_b=0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_of_a_run_that_is_refused_nothing_is_left(tmp_path, case):
+    change, message = REFUSED[case]
+    with pytest.raises(InputError, match=message) as caught:
+        run(dataclasses.replace(RECIPE, **change), tmp_path / "runs", device="cpu")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["plain", "forced"])
+@pytest.mark.parametrize("step", ["prepare_", "check_fit"])
+def test_a_refused_run_leaves_the_folder_of_an_earlier_one_as_it_was(tmp_path, monkeypatch, step, force):
+    folder = interrupted(tmp_path)
+    (folder / "initial.safetensors").unlink()  # so that a plain run begins anew too
+    before = contents(folder)
+
+    def refuse(*arguments, **settings):
+        raise InputError("refused")
+
+    monkeypatch.setattr(RUN, step, refuse)
+    with pytest.raises(InputError, match="refused"):
+        run(RECIPE, tmp_path, device="cpu", force=force)
+    assert contents(folder) == before
+
+
+def test_force_in_a_folder_that_cannot_be_written_leaves_the_run_as_it_was(tmp_path, monkeypatch):
+    folder = run(RECIPE, tmp_path, device="cpu")
+    before = contents(folder)
+    open_file = os.open
+
+    def refuse(path, flags, *arguments, **settings):
+        if flags & os.O_CREAT and str(tmp_path) in os.fspath(path):
+            raise PermissionError(13, "Permission denied", path)
+        return open_file(path, flags, *arguments, **settings)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(InputError, match="cannot write .*Permission denied"):
+        run(RECIPE, tmp_path, device="cpu", force=True)
+    monkeypatch.undo()
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["plain", "forced"])
+def test_two_processes_do_not_work_on_one_run(tmp_path, force):
+    def again(epoch):
+        run(RECIPE, tmp_path, device="cpu", force=force)
+
+    with pytest.raises(InputError, match="another process is working on .*; wait for it, or choose another folder"):
+        run(RECIPE, tmp_path, device="cpu", on_epoch=again)
+    ended = run(RECIPE, tmp_path, device="cpu")  # the first one has given the folder back
+    assert not (ended / ".lock").exists()
+
+
+def test_the_start_says_where_the_run_stands(tmp_path):
+    seen = []
+
+    def stop(epoch):
+        if epoch.epoch == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(RECIPE, tmp_path, device="cpu", on_start=seen.append, on_epoch=stop)
+    for force in (False, False, True):
+        run(RECIPE, tmp_path, device="cpu", on_start=seen.append, force=force)
+    assert [(start.state, start.epoch) for start in seen] == [("new", 0), ("resumed", 2), ("finished", 3), ("new", 0)]
+    assert {start.version for start in seen} == {pi.__version__}
+
+
+def test_a_finished_run_of_another_version_is_told_of(tmp_path, monkeypatch):
+    run(RECIPE, tmp_path, device="cpu")
+    monkeypatch.setattr(pi, "__version__", "99.0")
+    seen = []
+    run(RECIPE, tmp_path, device="cpu", on_start=seen.append)
+    assert "begun by pruneinit 0.1.0, this is 99.0" in str(seen[0])
+
+
+def test_a_finished_run_needs_neither_data_nor_a_folder_to_write(tmp_path, monkeypatch):
+    folder = run(RECIPE, tmp_path, device="cpu")
+
+    def refuse(*arguments, **settings):
+        raise AssertionError("not needed")
+
+    monkeypatch.setattr(RUN, "load", refuse)
+    monkeypatch.setattr(RUN, "alone", refuse)
+    assert run(RECIPE, tmp_path, device="cpu") == folder
+
+
 def test_a_diverging_run_ends_with_a_record_and_a_report(tmp_path):
     recipe = dataclasses.replace(RECIPE, activation="relu", training=dataclasses.replace(SHORT, lr=1e12))
     result = events(run(recipe, tmp_path, device="cpu"))[-1]
     assert result["diverged"]
     assert result["epochs"] < 3
-
-
-def test_three_ways_of_a_plain_and_of_a_residual_network():
-    data = load("digits")
-    plain = three_ways(RECIPE, data)
-    assert [(r.init, r.rescale, r.residuals) for _, r in plain] == [
-        ("default", "none", "plain"),
-        ("edge", "none", "plain"),
-        ("edge", "layer", "plain"),
-    ]
-    residual = three_ways(dataclasses.replace(RECIPE, model="resnet20", depth=None, width=4, activation=None), data)
-    assert [(r.rescale, r.residuals) for _, r in residual][-1] == ("none", "stable")
-    assert len({r.hash for _, r in plain}) == 3
-
-
-def test_rescaling_is_what_makes_the_deep_network_train(tmp_path):
-    """The claim of the project, on a smaller copy of the main job."""
-    recipe = Recipe(
-        model="mlp", depth=20, width=64, activation="tanh", sparsity=0.9, score_images=256,
-        training=dataclasses.replace(SHORT, epochs=10, lr=0.02, schedule="onecycle"),
-    )  # fmt: skip
-    accuracy = {
-        label: events(run(way, tmp_path, device="cpu"))[-1]["test_accuracy"]
-        for label, way in three_ways(recipe, load("digits"))
-    }
-    assert accuracy["ordinary initialisation"] < 0.2
-    assert accuracy["Edge of Chaos + rescaling"] > 0.7
-    assert accuracy["Edge of Chaos"] < accuracy["Edge of Chaos + rescaling"] - 0.2
 
 
 @pytest.mark.parametrize("stable", [True, False], ids=["stable", "plain"])
@@ -258,3 +290,16 @@ def test_two_processes_give_the_run_of_one(tmp_path):
     assert pi.current_masks(models[0]) == pi.current_masks(models[1])
     for a, b in zip(*(m.state_dict().values() for m in models), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_several_processes_of_one_run_are_kept_out_together(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE.to_yaml())
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "pruneinit.cli"),
+        *("run", "--config", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "runs"), "--device", "cpu"),
+    ]
+    with alone(tmp_path / "runs" / RECIPE.name):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode != 0
+    assert "pruneinit: error: another process is working on" in done.stderr
+    assert not (tmp_path / "runs").exists()

@@ -115,7 +115,16 @@ def test_an_environment_that_is_no_number(monkeypatch):
         pass
 
 
-@pytest.mark.parametrize("device, message", [("gpu", "unknown device 'gpu'"), ("cuda:99", "cuda:99 does not exist")])
+@pytest.mark.parametrize(
+    "device, message",
+    [
+        ("gpu", "unknown device 'gpu'"),
+        ("cuda:99", "cuda:99 does not exist"),
+        ("meta", "device 'meta' cannot be used on this machine: expected 'cpu'"),
+        ("vulkan", "device 'vulkan' cannot be used on this machine: expected 'cpu'"),
+        ("hpu", "device 'hpu' cannot be used on this machine: expected 'cpu'"),
+    ],
+)
 def test_a_device_that_is_not_there(device, message):
     with pytest.raises(InputError, match=message), distributed(device):
         pass

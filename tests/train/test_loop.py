@@ -209,6 +209,29 @@ def test_progress(images, expected, toy, mlp):
     assert all(call[2] == steps and math.isfinite(call[3]) for call in calls)
 
 
+def test_a_slow_epoch_is_heard_of_between_its_looks_and_gives_the_same_numbers(toy, mlp, monkeypatch):
+    training = Training(epochs=1, batch_size=10)
+    expected = train(mlp(), toy(2000), training, seed=0, device="cpu")
+    calls = []
+    monkeypatch.setattr("pruneinit.train.loop._SILENCE", 0.0)
+    records = train(mlp(), toy(2000), training, seed=0, device="cpu", on_step=lambda *a: calls.append(a))
+    assert [call[1] for call in calls] == list(range(1, 201))
+    assert math.isnan(calls[0][3])
+    assert records[0].train_loss == calls[-1][3] == expected[0].train_loss
+    assert records[0].test_loss == expected[0].test_loss
+
+
+def test_the_start_says_how_many_epochs_are_over(toy, mlp, tmp_path):
+    began = []
+    for epochs in (1, 2):
+        for _ in range(2):
+            train(
+                mlp(), toy(), Training(epochs=epochs), seed=0, device="cpu",
+                checkpoint=tmp_path / f"{epochs}.safetensors", on_start=began.append,
+            )  # fmt: skip
+    assert began == [0, 1, 0, 2]
+
+
 @pytest.mark.parametrize("seed", [-1, 1.0, True, None])
 def test_a_seed_that_is_none(seed, toy, mlp):
     with pytest.raises(InputError, match="seed must be a whole number, 0 or more, got"):

@@ -79,7 +79,11 @@ def _validation(val: Path, classes: tuple[str, ...]) -> Iterator[tuple[Path, int
     labels = {name: label for label, name in enumerate(classes)}
     annotations = val / _ANNOTATIONS
     if annotations.is_file():
-        for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            lines = annotations.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{annotations} is no text ({error}); copy or download it again") from error
+        for number, line in enumerate(lines, 1):
             file, _, rest = line.partition("\t")
             label = rest.partition("\t")[0]
             if label not in labels or Path(file).name != file:

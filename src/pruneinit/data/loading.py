@@ -43,6 +43,14 @@ def load(
         ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9')
     """
     place = data_root(root)
+    try:
+        return _load(name, place, size, limit)
+    except OSError as error:
+        where = error.filename or place
+        raise InputError(f"cannot read {where} of {name}: {error.strerror}; check its permissions") from error
+
+
+def _load(name: str, place: Path, size: int | None, limit: int) -> Dataset:
     folder = _folder(name, place)
     if folder is not None:
         return load_folder(name, folder, size=size, limit=limit)

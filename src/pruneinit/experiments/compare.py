@@ -5,9 +5,19 @@ from __future__ import annotations
 import dataclasses
 
 from pruneinit.data import Dataset
+from pruneinit.errors import InputError
 from pruneinit.experiments.prepare import network, scoring_batch
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.residual import find_residuals
+
+# What a comparison chooses itself, and how.
+_CHOSEN = {
+    "sigma_w": "has no Gaussian of your own among its three ways",
+    "init": "takes PyTorch's ordinary initialisation and then the Edge of Chaos",
+    "residuals": "shows the Stable ResNet as the third way of a residual network",
+    "fold": "keeps the rescaling of its third way as a factor",
+    "rescale": "shows rescaling by layer as the third way of a plain network",
+}
 
 
 def three_ways(recipe: Recipe, dataset: Dataset) -> list[tuple[str, Recipe]]:
@@ -17,16 +27,32 @@ def three_ways(recipe: Recipe, dataset: Dataset) -> list[tuple[str, Recipe]]:
     before and after pruning and need no rescaling (Hayou et al. 2021, sections 3.3 and 4).
 
     Args:
-        recipe: What the three have in common; its `init`, `residuals` and `rescale` do not matter.
+        recipe: What the three have in common. What they differ in must have its default: `init`, `sigma_w`,
+            `residuals`, `rescale`, `fold`. `sigma_b` is that of the Edge of Chaos.
         dataset: Its data, on which the network is looked at for residual branches.
 
     Returns:
         Labels and recipes.
+
+    Raises:
+        InputError: The recipe sets what the three ways differ in, or prunes nothing.
     """
-    changes = {"sigma_w": None, "sigma_b": None, "residuals": "plain", "rescale": "none", "fold": False}
-    plain = dataclasses.replace(recipe, init="default", **changes)  # type: ignore[arg-type]
-    edge = dataclasses.replace(plain, init="edge", sigma_b=recipe.sigma_b)
+    _refuse_ignored(recipe)
+    plain = dataclasses.replace(recipe, init="default", sigma_b=None)
+    edge = dataclasses.replace(recipe, init="edge")
     ways = [("ordinary initialisation", plain), ("Edge of Chaos", edge)]
     if len(find_residuals(network(edge, dataset), scoring_batch(edge, dataset)[0][:1])):
         return [*ways, ("Edge of Chaos + Stable ResNet", dataclasses.replace(edge, residuals="stable"))]
     return [*ways, ("Edge of Chaos + rescaling", dataclasses.replace(edge, rescale="layer"))]
+
+
+def _refuse_ignored(recipe: Recipe) -> None:
+    if recipe.criterion == "none":
+        raise InputError("a comparison prunes the network three ways, got criterion='none'; give another criterion")
+    usual = Recipe()
+    for name, instead in _CHOSEN.items():
+        given = getattr(recipe, name)
+        if given != getattr(usual, name):
+            raise InputError(
+                f"a comparison does not take {name}={given!r}, it {instead}; leave {name} out, or use 'pruneinit run'"
+            )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,30 +29,58 @@ from pruneinit.weights import Weight, prunable
 Event = Mapping[str, Any]
 Record = Callable[[Event], None]
 
+# What every family of networks has where no activation is asked for; a network of one layer has none to be read off.
+_ACTIVATION = "relu"
+_NO_ROOM = re.compile("alloc|overflow|out of memory", re.IGNORECASE)
+
 
 def network(recipe: Recipe, dataset: Dataset) -> nn.Module:
-    """The recipe's network for a data set, initialised as the recipe says, on the CPU."""
-    with torch.random.fork_rng([]):
-        # What PyTorch's own initialisation draws from.
-        torch.default_generator.manual_seed(derived("weights", recipe.seed))
-        model = build(
-            recipe.model,
-            input_shape=dataset.shape,
-            classes=len(dataset.classes),
-            depth=recipe.depth,
-            width=recipe.width,
-            activation=recipe.activation,
-        )
-    generator = torch.Generator().manual_seed(derived("weights", recipe.seed))
-    if recipe.init == "edge":
-        edge_of_chaos_(model, recipe.activation, sigma_b=recipe.sigma_b, generator=generator)
-    elif recipe.init == "orthogonal":
-        orthogonal_(model, recipe.activation, sigma_b=recipe.sigma_b, generator=generator)
-    elif recipe.init == "delta_orthogonal":
-        delta_orthogonal_(model, recipe.activation, sigma_b=recipe.sigma_b, generator=generator)
-    elif recipe.init == "gaussian" and recipe.sigma_w is not None:
-        mean_field_(model, recipe.sigma_w, recipe.sigma_b or 0.0, generator=generator)
-    return model
+    """The recipe's network for a data set, initialised as the recipe says, on the CPU.
+
+    Raises:
+        InputError: There is no such network, or it does not fit into memory.
+    """
+    with _room(recipe):
+        with torch.random.fork_rng([]):
+            # What PyTorch's own initialisation draws from.
+            torch.default_generator.manual_seed(derived("weights", recipe.seed))
+            model = build(
+                recipe.model,
+                input_shape=dataset.shape,
+                classes=len(dataset.classes),
+                depth=recipe.depth,
+                width=recipe.width,
+                activation=recipe.activation,
+            )
+        generator = torch.Generator().manual_seed(derived("weights", recipe.seed))
+        activation = recipe.activation or _ACTIVATION
+        if recipe.init == "edge":
+            edge_of_chaos_(model, activation, sigma_b=recipe.sigma_b, generator=generator)
+        elif recipe.init == "orthogonal":
+            orthogonal_(model, activation, sigma_b=recipe.sigma_b, generator=generator)
+        elif recipe.init == "delta_orthogonal":
+            delta_orthogonal_(model, activation, sigma_b=recipe.sigma_b, generator=generator)
+        elif recipe.init == "gaussian" and recipe.sigma_w is not None:
+            mean_field_(model, recipe.sigma_w, recipe.sigma_b or 0.0, generator=generator)
+        return model
+
+
+@contextmanager
+def _room(recipe: Recipe) -> Iterator[None]:
+    """Tell of a network that is too large as of what it is: a wrong setting."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
+        if not isinstance(error, (MemoryError, OverflowError)) and not _NO_ROOM.search(str(error)):
+            raise
+        size = ", ".join(f"{name}={getattr(recipe, name)}" for name in ("depth", "width") if getattr(recipe, name))
+        asked = re.search(r"\d+ bytes", str(error))
+        raise InputError(
+            f"{recipe.model} with {size or 'these sizes'} cannot be built, it does not fit into memory"
+            f"{f' (one tensor needs {asked.group()})' if asked else ''}; choose a smaller one"
+        ) from error
 
 
 def scoring_batch(recipe: Recipe, dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:

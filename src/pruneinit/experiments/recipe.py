@@ -8,12 +8,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
 
 from pruneinit.errors import InputError, check_sparsity, unknown
-from pruneinit.train.config import Training
+from pruneinit.train.config import Training, check_number, check_truth, check_whole
+
+RESULTS_VERSION = 1
+"""Part of every recipe's hash. Raise it whenever a change of the code gives some recipe other numbers (an
+initialisation, a score, the order of random draws, the training), so that results of before are not taken for those of
+now: their folders keep their names, and the same recipe gets a new one."""
 
 Init = Literal["default", "edge", "gaussian", "orthogonal", "delta_orthogonal"]
 Residuals = Literal["plain", "stable"]
@@ -93,13 +99,24 @@ class Recipe:
                            ("rescale", Rescale), ("norm", Statistics)):  # fmt: skip
             if getattr(self, name) not in get_args(kind):
                 raise unknown(name, str(getattr(self, name)), get_args(kind))
+        for name in ("data", "model", "activation"):
+            if not isinstance(getattr(self, name), (str, NoneType) if name == "activation" else str):
+                raise InputError(f"{name} must be a name, got {getattr(self, name)!r}")
         for name in ("rounds", "score_images"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.validation < 1:
-            raise InputError(f"validation must be in [0, 1), got {self.validation:g}")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed must be in [0, 2^63), got {self.seed}")
+            check_whole(name, getattr(self, name))
+        for name in ("depth", "width"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name))
+        check_number("validation", self.validation, least=0.0, below=1.0)
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed < 2**63:
+            raise InputError(f"seed must be a whole number in [0, 2^63), got {self.seed!r}")
+        if self.sigma_w is not None:
+            check_number("sigma_w", self.sigma_w, above=0.0)
+        if self.sigma_b is not None:
+            check_number("sigma_b", self.sigma_b, least=0.0)
+        check_truth("fold", self.fold)
+        if not isinstance(self.training, Training):
+            raise InputError(f"training must be a mapping of settings such as 'epochs: 10', got {self.training!r}")
         if (self.sigma_w is not None) != (self.init == "gaussian"):
             raise InputError(
                 f"sigma_w goes with init='gaussian' and only there, got init={self.init!r}, sigma_w={self.sigma_w}"
@@ -113,8 +130,8 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        """Ten hexadecimal digits that any change of a setting changes."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        """Ten hexadecimal digits that any change of a setting changes, and any change of what it computes."""
+        text = json.dumps([RESULTS_VERSION, _plain(self)], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
     @property
@@ -137,12 +154,47 @@ class Recipe:
         """
         try:
             values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"cannot read the recipe {path}: {str(error).splitlines()[0]}") from error
+        except OSError as error:
+            raise InputError(f"cannot read the recipe {path}: {error.strerror}") from error
+        except (
+            ValueError,
+            RecursionError,
+            yaml.YAMLError,
+        ) as error:  # not UTF-8, an impossible date, a bottomless list
+            raise InputError(
+                f"cannot read the recipe {path}: {_why(error)}; expected YAML like 'model: mlp'"
+            ) from error
         if not isinstance(values, dict):
             raise InputError(f"{path} is no recipe: expected settings like 'model: mlp', got {type(values).__name__}")
-        recipe: Recipe = _build(Recipe, values)
+        try:
+            recipe: Recipe = _build(Recipe, values)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
         return recipe
+
+
+def _plain(settings: Recipe | Training) -> dict[str, Any]:
+    """The settings in JSON, whole numbers as floats where numbers are meant: 1 and 1.0 are one recipe."""
+    hints = get_type_hints(type(settings))
+    values: dict[str, Any] = {}
+    for name, hint in hints.items():
+        value = getattr(settings, name)
+        if isinstance(value, Training):
+            value = _plain(value)
+        elif isinstance(value, int) and float in (hint, *get_args(hint)):
+            value = float(value)
+        elif isinstance(value, tuple):
+            value = [float(item) for item in value]
+        values[name] = value
+    return values
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a file, and where."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is not None:
+        return f"line {mark.line + 1}: {problem}"
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _build(kind: type[Any], values: Mapping[str, Any]) -> Any:

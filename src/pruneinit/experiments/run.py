@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed
@@ -15,16 +16,20 @@ from torch import nn
 import pruneinit
 from pruneinit.data import Dataset, load
 from pruneinit.errors import InputError
-from pruneinit.experiments.folder import RunFolder
+from pruneinit.experiments.folder import Event, RunFolder, start_of
+from pruneinit.experiments.lock import alone
 from pruneinit.experiments.prepare import layers, network, prepare_
 from pruneinit.experiments.recipe import Recipe
-from pruneinit.report import write_report
+from pruneinit.experiments.start import Start
 from pruneinit.storage import load as load_model
 from pruneinit.storage import save as save_model
 from pruneinit.survivors import current_masks
 from pruneinit.train import Epoch, World, distributed, train
+from pruneinit.train.check import check_fit
 from pruneinit.train.loop import OnStep
 from pruneinit.weights import prunable
+
+_T = TypeVar("_T")
 
 
 def run(
@@ -34,14 +39,16 @@ def run(
     data_root: str | os.PathLike[str] | None = None,
     device: str | None = None,
     force: bool = False,
+    on_start: Callable[[Start], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: OnStep | None = None,
 ) -> Path:
     """Carry out a recipe: initialise, prune, rescale, train, save, report.
 
     The folder is `root/NAME-HASH` with the hash of the recipe. A finished run is not computed again; an interrupted
-    one goes on after its last whole epoch and ends with the same numbers. Under torchrun the processes train together
-    and rank 0 writes.
+    one goes on after its last whole epoch and ends with the same numbers. Of a run that is refused nothing is left, and
+    a folder that held a run already is as it was. Two processes cannot work on one run at the same time; those of
+    torchrun train together, and rank 0 writes.
 
     Args:
         recipe: What to do.
@@ -49,14 +56,17 @@ def run(
         data_root: Where data sets are; None for `$PRUNEINIT_DATA`, else the user's cache.
         device: `"cpu"`, `"cuda"`, ...; None takes a GPU where there is one.
         force: Begin anew, also where the run is finished.
+        on_start: Called once with where the run stands: new, going on after an epoch, or finished before, and by which
+            version of pruneinit.
         on_epoch: Called after each epoch.
-        on_step: Called about twenty times an epoch with (epoch, step, steps, loss).
+        on_step: Called as `train` says with (epoch, step, steps, loss); `Pace` makes lines for a log of it.
 
     Returns:
         The folder: `recipe.yaml`, `metrics.jsonl`, `model.safetensors`, `report.html`.
 
     Raises:
-        InputError: Something in the recipe, the data or the folder is wrong; it is named.
+        InputError: Something in the recipe, the data or the folder is wrong, or another process is working on the
+            run; it is named.
 
     Example:
         >>> import tempfile
@@ -68,14 +78,21 @@ def run(
         ['metrics.jsonl', 'model.safetensors', 'recipe.yaml', 'report.html']
     """
     folder = RunFolder(Path(root) / recipe.name)
-    with distributed(device) as world:
-        if not force and folder.finished:
+    with distributed(device) as world, ExitStack() as held:
+        ended = _first(lambda: _open(folder, recipe, held, force=force), world)
+        if ended is not None:
+            if world.first and on_start is not None:
+                on_start(ended)
             return folder.path
         dataset = load(recipe.data, data_root)
         if recipe.validation:
             dataset = dataset.hold_out(recipe.validation, recipe.seed)
-        _one_prepares(lambda: _start(folder, recipe, dataset, world.device, force=force), world)
+        begun = _first(lambda: _prepare(folder, recipe, dataset, world, force=force), world)
         model = load_model(folder.initial, into=network(recipe, dataset))
+
+        def began(epoch: int) -> None:
+            if on_start is not None:
+                on_start(_standing("resumed" if epoch else "new", epoch, begun))
 
         def note(epoch: Epoch) -> None:
             folder.append(_epoch_event(epoch))
@@ -89,26 +106,39 @@ def run(
             seed=recipe.seed,
             device=world.device,
             checkpoint=folder.checkpoint,
+            on_start=began,
             on_epoch=note,
             on_step=on_step,
         )
-        if world.first:
-            _finish(folder, model, records)
-        if world.size > 1:
-            torch.distributed.barrier()
+        _first(lambda: _finish(folder, recipe, begun, model, records), world)
     return folder.path
 
 
-def _start(folder: RunFolder, recipe: Recipe, dataset: Dataset, device: torch.device, *, force: bool) -> None:
-    """Make the network that is to be trained, once: a continued run finds it in the folder."""
-    model = network(recipe, dataset)  # first, so that a recipe of no network leaves no folder behind
-    folder.open(recipe, force=force)
-    if folder.initial.is_file() and folder.events():
-        folder.write(folder.events())  # without a line that was cut short
-        return
-    folder.checkpoint.unlink(missing_ok=True)
+def _open(folder: RunFolder, recipe: Recipe, held: ExitStack, *, force: bool) -> Start | None:
+    """Take the folder for this process alone, or say that its run has ended and there is nothing to do."""
+    if not force:
+        events = folder.look(recipe)
+        if folder.has_ended(events) and folder.is_tidy():
+            return _ended(events)  # before anything is written: it may be where nothing can be
+    held.enter_context(alone(folder.path))
+    if not force:
+        events = folder.look(recipe)  # once more, as nobody else can change it now
+        if folder.has_ended(events):
+            folder.end(recipe)
+            return _ended(events)
+    return None
+
+
+def _prepare(folder: RunFolder, recipe: Recipe, dataset: Dataset, world: World, *, force: bool) -> Sequence[Event]:
+    """Make the network that is to be trained, once: a continued run finds it in the folder. Gives the events so far."""
+    events = [] if force else folder.look(recipe)
+    if events and folder.initial.is_file():
+        folder.go_on(recipe, events)
+        return events
+    # The folder is changed at the end only, by a run that was not refused.
+    model = network(recipe, dataset)
     weights = prunable(model)
-    events: list[Any] = [
+    events = [
         {
             "event": "start",
             "run": recipe.hash,
@@ -119,28 +149,32 @@ def _start(folder: RunFolder, recipe: Recipe, dataset: Dataset, device: torch.de
             "layers": layers(weights),
         }
     ]
-    prepare_(model.to(device), recipe, dataset.to(device), events.append)
-    folder.write(events)
-    save_model(model, folder.initial)
+    prepare_(model.to(world.device), recipe, dataset.to(world.device), events.append)
+    check_fit(model, dataset, recipe.training, world)
+    folder.begin(recipe, events, model)
+    return events
 
 
-def _one_prepares(prepare: Callable[[], None], world: World) -> None:
-    """Rank 0 prepares, so that all ranks train the very same network; an error of its stops all of them."""
-    problem: list[str | None] = [None]
+def _first(action: Callable[[], _T], world: World) -> _T:
+    """What `action` gives on rank 0, on every rank; an error of its stops all of them."""
+    if world.size == 1:
+        return action()
+    result: list[Any] = [None, None]
     if world.first:
         try:
-            prepare()
+            result[0] = action()
         except InputError as error:
-            if world.size == 1:
-                raise
-            problem = [str(error)]
-    if world.size > 1:
-        torch.distributed.broadcast_object_list(problem)
-        if problem[0] is not None:
-            raise InputError(problem[0])
+            result[1] = str(error)
+    torch.distributed.broadcast_object_list(result)
+    if result[1] is not None:
+        raise InputError(result[1])
+    given: _T = result[0]
+    return given
 
 
-def _finish(folder: RunFolder, model: nn.Module, records: list[Epoch]) -> None:
+def _finish(
+    folder: RunFolder, recipe: Recipe, begun: Sequence[Event], model: nn.Module, records: Sequence[Epoch]
+) -> None:
     best = max(records, key=lambda epoch: epoch.test_accuracy)
     masks = current_masks(model)
     kept = masks.kept + sum(w.numel for name, w in prunable(model).items() if name not in masks)
@@ -155,10 +189,17 @@ def _finish(folder: RunFolder, model: nn.Module, records: list[Epoch]) -> None:
         "diverged": records[-1].diverged,
     }
     save_model(model, folder.model)
-    begun = [event for event in folder.events() if event["event"] not in ("epoch", "result")]
-    folder.write([*begun, *(_epoch_event(epoch) for epoch in records), result])
-    write_report(folder.path)
-    folder.tidy()
+    prepared = [event for event in begun if event["event"] not in ("epoch", "result")]
+    folder.write([*prepared, *(_epoch_event(epoch) for epoch in records), result])
+    folder.end(recipe)
+
+
+def _ended(events: Sequence[Event]) -> Start:
+    return _standing("finished", sum(event["event"] == "epoch" for event in events), events)
+
+
+def _standing(state: Literal["new", "resumed", "finished"], epoch: int, events: Sequence[Event]) -> Start:
+    return Start(state, epoch, str(start_of(events).get("version", "unknown")))
 
 
 def _epoch_event(epoch: Epoch) -> dict[str, Any]:

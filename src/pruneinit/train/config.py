@@ -70,26 +70,25 @@ class Training:
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        _whole("epochs", self.epochs)
-        _whole("batch_size", self.batch_size)
-        _choice("optimizer", self.optimizer, get_args(Optimizer))
-        _choice("schedule", self.schedule, get_args(Schedule))
-        _choice("amp", self.amp, get_args(Precision))
+        check_whole("epochs", self.epochs)
+        check_whole("batch_size", self.batch_size)
+        check_choice("optimizer", self.optimizer, get_args(Optimizer))
+        check_choice("schedule", self.schedule, get_args(Schedule))
+        check_choice("amp", self.amp, get_args(Precision))
         for name in ("nesterov", "augment", "channels_last", "compile"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        _number("lr", self.lr, above=0.0)
-        _number("momentum", self.momentum, least=0.0, below=1.0)
-        _number("weight_decay", self.weight_decay, least=0.0)
-        _number("gamma", self.gamma, above=0.0, most=1.0)
-        _number("warmup_epochs", self.warmup_epochs, least=0.0, below=float(self.epochs))
-        _number("label_smoothing", self.label_smoothing, least=0.0, below=1.0)
+            check_truth(name, getattr(self, name))
+        check_number("lr", self.lr, above=0.0)
+        check_number("momentum", self.momentum, least=0.0, below=1.0)
+        check_number("weight_decay", self.weight_decay, least=0.0)
+        check_number("gamma", self.gamma, above=0.0, most=1.0)
+        check_number("warmup_epochs", self.warmup_epochs, least=0.0, below=float(self.epochs))
+        check_number("label_smoothing", self.label_smoothing, least=0.0, below=1.0)
         if self.clip_norm is not None:
-            _number("clip_norm", self.clip_norm, above=0.0)
+            check_number("clip_norm", self.clip_norm, above=0.0)
         if not isinstance(self.milestones, tuple):
             raise InputError(f"milestones must be a tuple of fractions of the epochs, got {self.milestones!r}")
         for milestone in self.milestones:
-            _number("a milestone", milestone, above=0.0, below=1.0)
+            check_number("a milestone", milestone, above=0.0, below=1.0)
         if list(self.milestones) != sorted(set(self.milestones)):
             raise InputError(f"milestones must rise, got {self.milestones}")
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
@@ -99,17 +98,25 @@ class Training:
             )
 
 
-def _whole(name: str, value: int) -> None:
+def check_whole(name: str, value: int) -> None:
+    """Refuse what is not a whole number of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InputError(f"{name} must be a whole number, 1 or more, got {value!r}")
 
 
-def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
+def check_truth(name: str, value: bool) -> None:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be True or False, got {value!r}")
+
+
+def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuse what is not one of `known`, and name the nearest."""
     if value not in known:
         raise unknown(name, str(value), known)
 
 
-def _number(
+def check_number(
     name: str,
     value: float,
     *,
@@ -119,7 +126,10 @@ def _number(
     below: float = math.inf,
 ) -> None:
     """Check `value` against closed (`least`, `most`) and open (`above`, `below`) bounds; NaN and infinities fail."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        is_number = False
     if is_number and value >= least and value > above and value <= most and value < below:
         return
     words = {"at least": least, "above": above, "at most": most, "below": below}

@@ -181,6 +181,7 @@ def _device(device: str | torch.device | None) -> torch.device:
     except RuntimeError as error:
         raise InputError(f"unknown device {device!r}: expected 'cpu', 'cuda' or 'cuda:0'") from error
     if place.type != "cuda":
+        _check_counts(place, device)
         return place
     index = _environment("LOCAL_RANK", 0) if place.index is None else place.index
     if index >= torch.cuda.device_count():
@@ -189,6 +190,16 @@ def _device(device: str | torch.device | None) -> torch.device:
             "give device='cpu' or start fewer processes"
         )
     return torch.device("cuda", index)
+
+
+def _check_counts(place: torch.device, given: str | torch.device) -> None:
+    """Losses are summed up in float64, which some devices lack; others are not there, or hold no numbers at all."""
+    try:
+        torch.zeros(1, dtype=torch.float64, device=place).item()
+    except (RuntimeError, TypeError, AssertionError, ImportError) as error:
+        raise InputError(
+            f"device {str(given)!r} cannot be used on this machine: expected 'cpu' or, with a GPU, 'cuda' or 'cuda:0'"
+        ) from error
 
 
 def _environment(name: str, otherwise: int) -> int:

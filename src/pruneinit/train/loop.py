@@ -27,11 +27,14 @@ from pruneinit.train.modes import mode
 from pruneinit.train.records import Epoch
 from pruneinit.train.schedule import learning_rate
 
+OnStart = Callable[[int], None]
 OnEpoch = Callable[[Epoch], None]
 OnStep = Callable[[int, int, int, float], None]
 
 # How often an epoch looks at its loss: each look makes a GPU wait.
 _LOOKS = 20
+# Where looks are far apart, the caller still hears this often, in seconds, how far the epoch is.
+_SILENCE = 5.0
 
 
 def train(
@@ -42,6 +45,7 @@ def train(
     seed: int,
     device: str | torch.device | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    on_start: OnStart | None = None,
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
 ) -> list[Epoch]:
@@ -66,8 +70,10 @@ def train(
             the rank.
         device: `"cpu"`, `"cuda"`, ...; None takes a GPU where there is one.
         checkpoint: A file to write after every epoch, and to continue from if it exists.
+        on_start: Called once before training with the number of epochs that are over, by the checkpoint.
         on_epoch: Called with the record of each epoch trained by this call, after its checkpoint was written.
-        on_step: Called about twenty times an epoch with (epoch from 1, steps done, steps in all, mean loss so far).
+        on_step: Called about twenty times an epoch, and every few seconds of a slow one, with (epoch from 1, steps
+            done, steps in all, the mean loss so far as it was last looked at, which is NaN before the first look).
 
     Returns:
         One record an epoch, those from the checkpoint first. Where the loss stopped being finite, the last record is
@@ -98,6 +104,8 @@ def train(
         records = [] if saved is None else list(saved.records)
         step = make_forward(parallel(model, world), training, world.device)
         whole = step if world.size == 1 else make_forward(model, training, world.device)
+        if world.first and on_start is not None:
+            on_start(len(records))
         job = _Job(model, optimizer, step, whole, dataset.to(world.device), training, seed, world)
         while len(records) < training.epochs and not (records and records[-1].diverged):
             records.append(_epoch(job, len(records) + 1, on_step))
@@ -163,16 +171,20 @@ def _learn(job: _Job, epoch: int, on_step: OnStep | None) -> tuple[float, float,
         world=world.size,
     )
     lr, loss, accuracy = 0.0, math.nan, math.nan
+    told = time.monotonic()
     for done, (x, y) in enumerate(shares, start=1):
         lr = learning_rate((epoch - 1) * steps + done - 1, steps, training)
         seen = min(done * training.batch_size, images)
         _step(job, x, y, seen - (done - 1) * training.batch_size, lr, sums)
-        if done % every == 0 or done == steps:
+        looks = done % every == 0 or done == steps
+        if looks:
             loss, accuracy = (total(sums, world) / seen).tolist()
-            if on_step is not None and world.first:
-                on_step(epoch, done, steps, loss)
-            if not math.isfinite(loss):
-                break
+        # The clock decides only who is told: a look sums over all processes, which must agree on when to take it.
+        if on_step is not None and world.first and (looks or time.monotonic() - told > _SILENCE):
+            on_step(epoch, done, steps, loss)
+            told = time.monotonic()
+        if looks and not math.isfinite(loss):
+            break
     return lr, loss, accuracy
 
 

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pruneinit.data import load
+from pruneinit.errors import InputError
+from pruneinit.experiments import Recipe, run, three_ways
+from runs import RECIPE, SHORT, events
+
+COMPARED = dataclasses.replace(RECIPE, rescale="none")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"init": "orthogonal"}, "does not take init='orthogonal', it takes PyTorch's ordinary initialisation"),
+        ({"init": "default"}, "does not take init='default'"),
+        ({"init": "gaussian", "sigma_w": 1.0}, "does not take sigma_w=1.0"),
+        ({"residuals": "stable"}, "does not take residuals='stable', it shows the Stable ResNet as the third way"),
+        ({"rescale": "tap"}, "does not take rescale='tap', it shows rescaling by layer"),
+        ({"rescale": "layer", "fold": True}, "does not take fold=True"),
+        ({"criterion": "none"}, "got criterion='none'"),
+    ],
+)
+def test_a_comparison_refuses_what_it_would_ignore(change, message):
+    with pytest.raises(InputError, match=message):
+        three_ways(dataclasses.replace(COMPARED, **change), load("digits"))
+
+
+def test_three_ways_of_a_plain_and_of_a_residual_network():
+    data = load("digits")
+    plain = three_ways(COMPARED, data)
+    assert [(r.init, r.rescale, r.residuals) for _, r in plain] == [
+        ("default", "none", "plain"),
+        ("edge", "none", "plain"),
+        ("edge", "layer", "plain"),
+    ]
+    residual = three_ways(dataclasses.replace(COMPARED, model="resnet20", depth=None, width=4, activation=None), data)
+    assert [(r.rescale, r.residuals) for _, r in residual][-1] == ("none", "stable")
+    assert len({r.hash for _, r in plain}) == 3
+
+
+def test_rescaling_is_what_makes_the_deep_network_train(tmp_path):
+    """The claim of the project, on a smaller copy of the main job."""
+    recipe = Recipe(
+        model="mlp", depth=20, width=64, activation="tanh", sparsity=0.9, score_images=256,
+        training=dataclasses.replace(SHORT, epochs=10, lr=0.02, schedule="onecycle"),
+    )  # fmt: skip
+    accuracy = {
+        label: events(run(way, tmp_path, device="cpu"))[-1]["test_accuracy"]
+        for label, way in three_ways(recipe, load("digits"))
+    }
+    assert accuracy["ordinary initialisation"] < 0.2
+    assert accuracy["Edge of Chaos + rescaling"] > 0.5  # 0.65 to 0.89 over seeds and machines
+    assert accuracy["Edge of Chaos"] < accuracy["Edge of Chaos + rescaling"] - 0.2
