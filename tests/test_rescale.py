@@ -270,3 +270,34 @@ def test_the_energy_of_the_dense_weight_survives_further_pruning():
         pi.sparsify_(model, pi.prune(model, pi.Random(seed=2), sparsity=sparsity, scope="layer"))
     pi.rescale_(model)
     assert {name: weight(model, name).norm().item() for name in norms} == pytest.approx(norms, rel=1e-6)
+
+
+class AliasFirst(nn.Module):
+    """Tied layers of which the one that is registered last runs first."""
+
+    def __init__(self):
+        super().__init__()
+        self.named, self.alias, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.alias.weight = self.named.weight
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.named(torch.tanh(self.alias(x)))))
+
+
+@pytest.mark.parametrize("order", ["rescale-first", "sparsify-first"])
+def test_tied_layers_are_calibrated_on_the_one_that_runs_first(order):
+    torch.manual_seed(0)
+    model = AliasFirst().double()
+    batch = (torch.randn(64, 6).double(), torch.zeros(64).long())
+    masks = pi.prune(model, pi.Random(), sparsity=0.5, scope="layer")
+
+    def first_run():
+        return (model.alias(batch[0]) - model.alias.bias).square().mean().item()
+
+    dense, targets = first_run(), pi.second_moments(model, [batch])
+    if order == "rescale-first":
+        pi.sparsify_(pi.rescale_(model, [batch], masks=masks), masks)
+    else:
+        pi.rescale_(pi.sparsify_(model, masks), [batch], targets=targets)
+    assert first_run() == pytest.approx(dense)
+    assert pi.second_moments(model, [batch]) == pytest.approx(targets)

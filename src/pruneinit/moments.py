@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from pruneinit.batch import Batches, batch_size, each
 from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scoring_mode
 from pruneinit.masks import Masks
-from pruneinit.weights import Weight, owner, prunable
+from pruneinit.weights import Weight, layers, prunable
 
 Watcher = Callable[[str, Tensor], Tensor | None]
 
@@ -95,20 +95,27 @@ def watch(model: nn.Module, overrides: Mapping[str, Tensor], watcher: Watcher) -
     handles: list[RemovableHandle] = []
     try:
         for found in prunable(model).values():
-            module, _ = owner(model, found.name)
-            parent = model.get_submodule(found.name.rpartition(".")[0].rpartition(".")[0])
-            if found.kind == "attention":
-                hook = _attention_hook(found, overrides, watcher)
-                handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-            elif isinstance(parent, nn.MultiheadAttention):
-                # Attention multiplies by its output projection itself; the layer is never called.
-                handles.append(parent.register_forward_hook(_projection_hook(found, module, watcher)))
-            else:
-                handles.append(module.register_forward_hook(_layer_hook(found, watcher)))
+            # Every layer that shares a tied weight, since it may run before the one that gave the weight its name.
+            for name, module in layers(model, found):
+                handles.append(_hooked(model, found, name, module, overrides, watcher))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _hooked(
+    model: nn.Module, found: Weight, name: str, module: nn.Module, overrides: Mapping[str, Tensor], watcher: Watcher
+) -> RemovableHandle:
+    """Hook the layer that owns the weight `found` under `name`, which is another name of it where weights are tied."""
+    if isinstance(module, nn.MultiheadAttention):
+        hook = _attention_hook(found, name.rpartition(".")[2], overrides, watcher)
+        return module.register_forward_pre_hook(hook, with_kwargs=True)
+    parent = model.get_submodule(name.rpartition(".")[0].rpartition(".")[0])
+    if isinstance(parent, nn.MultiheadAttention):
+        # Attention multiplies by its output projection itself; the layer is never called.
+        return parent.register_forward_hook(_projection_hook(found, module, watcher))
+    return module.register_forward_hook(_layer_hook(found, watcher))
 
 
 def mean_square(output: Tensor) -> float:
@@ -141,10 +148,8 @@ def _layer_hook(found: Weight, watcher: Watcher) -> Callable[[nn.Module, Any, Te
 
 
 def _attention_hook(
-    found: Weight, overrides: Mapping[str, Tensor], watcher: Watcher
+    found: Weight, leaf: str, overrides: Mapping[str, Tensor], watcher: Watcher
 ) -> Callable[[nn.Module, Any, Any], None]:
-    leaf = found.name.rpartition(".")[2]
-
     def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
         given = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
         inputs = [given.get(name) for name in ("query", "key", "value")]

@@ -105,6 +105,26 @@ def owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     return model.get_submodule(path), leaf
 
 
+def layers(model: nn.Module, found: Weight) -> Iterator[tuple[str, nn.Module]]:
+    """The layers that compute with a weight: for each its name of the tensor, and the module that owns it.
+
+    Other owners of a tied weight, such as an embedding, are left out; a module that is registered under several names
+    is listed once.
+
+    Example:
+        >>> model = nn.ModuleDict({"embed": nn.Embedding(3, 2), "head": nn.Linear(2, 3, bias=False)})
+        >>> model["head"].weight = model["embed"].weight
+        >>> [name for name, _ in layers(model, prunable(model)["head.weight"])]
+        ['head.weight']
+    """
+    seen: set[tuple[int, str]] = set()
+    for name in (found.name, *found.aliases):
+        module, leaf = owner(model, name)
+        if leaf in _candidates(module) and (id(module), leaf) not in seen:
+            seen.add((id(module), leaf))
+            yield name, module
+
+
 def weight(model: nn.Module, name: str) -> Tensor:
     """The tensor `name` as the forward pass sees it: dense, with every reparametrisation applied."""
     return _read(*owner(model, name))
