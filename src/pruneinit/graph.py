@@ -26,6 +26,8 @@ class Graph:
         nodes: The autograd nodes in order of computation.
         parameters: For the index of a leaf node that is a parameter, the parameter's name.
         children: For each node, the indices of the nodes whose results it takes (None for constants).
+        consumers: For each node, what takes its result: pairs of an operation and the position among its inputs;
+            the operation is -1 where the model returns it.
         ancestors: For each node, the bit set of the nodes it was computed from and itself, parameters left out.
     """
 
@@ -40,6 +42,13 @@ class Graph:
         self.children = [
             [None if child is None else index[child] for child, _ in node.next_functions] for node in self.nodes
         ]
+        self.consumers: list[list[tuple[int, int]]] = [[] for _ in self.nodes]
+        for i, children in enumerate(self.children):
+            for at, child in enumerate(children):
+                if child is not None:
+                    self.consumers[child].append((i, at))
+        for at, output in enumerate(outputs):
+            self.consumers[index[output.grad_fn]].append((-1, at))
         self.ancestors: list[int] = []
         for i, children in enumerate(self.children):
             reach = 0 if i in self.parameters else 1 << i
@@ -53,15 +62,16 @@ class Graph:
         """The operation's name, for example `"AddmmBackward0"`."""
         return str(self.nodes[node].name())
 
+    def parameter(self, node: int | None) -> int | None:
+        """The leaf index of the parameter that a node is, directly or through transposes and views; else None."""
+        while node is not None and self.name(node).startswith(_VIEWS) and not self.ancestors[node]:
+            node = self.children[node][0]
+        return node if node in self.parameters else None
+
     def parameters_of(self, node: int) -> dict[int, str]:
         """The parameters that an operation takes directly, or through transposes and views; by leaf index."""
-        found: dict[int, str] = {}
-        for child in self.children[node]:
-            while child is not None and self.name(child).startswith(_VIEWS) and not self.ancestors[child]:
-                child = self.children[child][0]
-            if child is not None and child in self.parameters:
-                found[child] = self.parameters[child]
-        return found
+        leaves = [self.parameter(child) for child in self.children[node]]
+        return {leaf: self.parameters[leaf] for leaf in leaves if leaf is not None}
 
     def _has_data(self, node: int) -> bool:
         """False for a parameter and for views of one. An embedding, which has no other input, is data."""
