@@ -15,8 +15,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from pruneinit.batch import describe
 from pruneinit.errors import InputError, unknown
 from pruneinit.masks import Masks, check_masks
-from pruneinit.reparametrize import replaced, tied_names
-from pruneinit.weights import prunable, weight
+from pruneinit.reparametrize import replaced, require_ours, tied_names
+from pruneinit.weights import owner, prunable, weight
 
 Norm = Literal["batch", "running"]
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -36,11 +36,16 @@ def effective_weights(model: nn.Module, masks: Masks | None) -> dict[str, Tensor
         masks: Which weights are wanted, and what of each is kept; None for all prunable weights.
 
     Raises:
-        InputError: A mask is of another model.
+        InputError: A mask is of another model, or tied layers read a weight as different tensors.
     """
+    weights = prunable(model)
+    check_masks(masks or {}, {name: found.shape for name, found in weights.items()})
+    wanted = weights if masks is None else masks
+    # Tied layers of which one reads the tensor through weight norm compute with two tensors, and have no one score.
+    shared = (w for w in weights.values() if w.name in wanted and w.aliases)
+    require_ours(model, [w.name for w in shared if len({id(owner(model, n)[0]) for n in (w.name, *w.aliases)}) > 1])
     if masks is None:
-        return {name: weight(model, name).detach() for name in prunable(model)}
-    check_masks(masks, {name: found.shape for name, found in prunable(model).items()})
+        return {name: weight(model, name).detach() for name in weights}
     found = {}
     for name, (kept, total) in masks.counts.items():
         tensor = weight(model, name).detach()

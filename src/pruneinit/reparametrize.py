@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pruneinit.errors import InputError
-from pruneinit.weights import every_weight, owner, plain_name, raw
+from pruneinit.weights import every_weight, owner, plain_name, raw, uncached
 
 
 class Link(nn.Module):
@@ -90,6 +90,7 @@ def set_chain_(model: nn.Module, names: Sequence[str], modules: Iterable[nn.Modu
         for link in modules:
             # unsafe: the stored values of a pruned weight have another shape than the tensor, which is the point.
             parametrize.register_parametrization(module, leaf, link, unsafe=True)
+    parametrize._cache.clear()  # within parametrize.cached(): the tensors there are those of before
 
 
 def set_stored_(model: nn.Module, name: str, values: Tensor) -> None:
@@ -97,6 +98,7 @@ def set_stored_(model: nn.Module, name: str, values: Tensor) -> None:
     parameter = stored(model, name)
     parameter.data = values.detach().to(parameter.dtype).contiguous()
     parameter.grad = None
+    parametrize._cache.clear()
 
 
 def stored(model: nn.Module, name: str) -> nn.Parameter:
@@ -123,20 +125,22 @@ def reparametrized(model: nn.Module) -> Iterator[str]:
             yield weights.get(id(stored(model, name)), name)
 
 
-def require_ours(model: nn.Module, name: str) -> list[nn.Module]:
-    """The chain of `name`, provided every link of it is ours.
+def require_ours(model: nn.Module, names: Iterable[str]) -> None:
+    """See that every link on the tensors `names` is ours, also under the other names of tied ones.
 
     Raises:
-        InputError: Somebody else's parametrisation (weight norm, spectral norm, ...) is on the tensor.
+        InputError: Somebody else's parametrisation (weight norm, spectral norm, ...) is on one of them.
     """
-    links = chain(model, name)
-    foreign = [type(link).__name__ for link in links if not isinstance(link, Link)]
-    if foreign:
-        raise InputError(
-            f"{name} is already parametrised by {', '.join(foreign)}: remove that first "
-            "(torch.nn.utils.parametrize.remove_parametrizations), or leave the weight out with exclude="
-        )
-    return links
+    tied = tied_names(model)
+    for name in names:
+        for alias in tied[name]:
+            foreign = [type(link).__name__ for link in chain(model, alias) if not isinstance(link, Link)]
+            if foreign:
+                known = name if alias == name else f"{name} (tied to {alias})"
+                raise InputError(
+                    f"{known} is already parametrised by {', '.join(foreign)}: remove that first "
+                    "(torch.nn.utils.parametrize.remove_parametrizations), or leave the weight out with exclude="
+                )
 
 
 @contextmanager
@@ -162,7 +166,8 @@ def replaced(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[dict[s
                 lists.append(links)
             else:
                 plain[name] = tensor
-        yield plain
+        with uncached():
+            yield plain
     finally:
         for links in lists:
             del links[-1]

@@ -140,8 +140,7 @@ def rescaling_factors(
         raise InputError("the model is dense: pass the masks that it is to be pruned with, or sparsify_ it first")
     chosen = sparse if masks is None else masks
     check_masks(chosen, {name: found.shape for name, found in prunable(model).items()})
-    for name in chosen:
-        require_ours(model, name)
+    require_ours(model, chosen)
     if method == "layer":
         factors = _calibrated(model, batches, chosen, targets, loss, norm)
     else:

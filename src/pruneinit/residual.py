@@ -131,8 +131,9 @@ def stabilize_residuals_(model: nn.Module, example: Any) -> Residuals:
     """
     residuals = find_residuals(model, example)
     names = list(dict.fromkeys(name for branch in residuals.branches for name in branch.parameters))
+    require_ours(model, names)
     for name in names:
-        if any(isinstance(link, Scale) and link.role == "branch" for link in require_ours(model, name)):
+        if any(isinstance(link, Scale) and link.role == "branch" for link in chain(model, name)):
             raise InputError(f"{name} ends a residual branch and is scaled already: the model is a Stable ResNet")
     tied = tied_names(model)
     for name in names:

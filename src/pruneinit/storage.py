@@ -57,8 +57,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     tensors: dict[str, Tensor] = {}
     shared: dict[str, str] = {}
     first: dict[int, str] = {}
-    for name in chains:
-        require_ours(model, name)
+    require_ours(model, chains)
     for key, value in model.state_dict(keep_vars=True).items():
         if not isinstance(value, Tensor):
             raise InputError(f"{key} in the model's state is a {type(value).__name__}, and only tensors can be saved")
@@ -103,8 +102,7 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
     _compare(metadata["signature"], _signature(into), path)
     if (groups := _tied(into)) != metadata["tied"]:
         raise InputError(f"{path} is of another model: it ties {metadata['tied']}, the model ties {groups}")
-    for name in reparametrized(into):
-        require_ours(into, name)
+    require_ours(into, reparametrized(into))
     links = {name: _links(described, tensors) for name, described in metadata["chains"].items()}
     tied = tied_names(into)
     for name in list(reparametrized(into)):

@@ -10,6 +10,7 @@ import fnmatch
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -138,6 +139,21 @@ def raw(module: nn.Module, leaf: str) -> nn.Parameter | None:
     return module._parameters.get(leaf)
 
 
+@contextmanager
+def uncached() -> Iterator[None]:
+    """Compute parametrised tensors afresh, also within the user's `torch.nn.utils.parametrize.cached()`.
+
+    That would give back the tensor of an earlier reading in place of an override, and would keep for the user's next
+    forward pass what is read here without gradients. PyTorch has no public way to suspend it.
+    """
+    before = parametrize._cache, parametrize._cache_enabled
+    parametrize._cache, parametrize._cache_enabled = {}, 0
+    try:
+        yield
+    finally:
+        parametrize._cache, parametrize._cache_enabled = before
+
+
 def plain_name(name: str) -> str:
     """A parameter's name without the trace that `torch.nn.utils.parametrize` leaves in it.
 
@@ -195,7 +211,8 @@ def _read(module: nn.Module, leaf: str) -> Tensor:
     # Another library's parametrisation may change its state when it is read in training mode (spectral norm does).
     modes = [(part, part.training) for part in module.modules()]
     try:
-        return cast(Tensor, getattr(module.eval(), leaf))
+        with uncached():
+            return cast(Tensor, getattr(module.eval(), leaf))
     finally:
         for part, training in modes:
             part.training = training
