@@ -118,11 +118,34 @@ def test_densify_gives_back_a_plain_model_of_the_same_function(problem):
     pi.densify_(model)
     torch.testing.assert_close(model.eval()(x), expected)
     assert type(model) is type(problem.model())
-    assert {n: p.shape for n, p in model.named_parameters()} == {
-        n: p.shape for n, p in problem.model().named_parameters()
-    }
+    assert [(n, p.shape) for n, p in model.named_parameters()] == [
+        (n, p.shape) for n, p in problem.model().named_parameters()
+    ]
+    assert list(model.state_dict()) == list(problem.model().state_dict())
     assert all(model.get_parameter(n)[~m].count_nonzero() == 0 for n, m in masks.items())
     pickle.loads(pickle.dumps(model))
+
+
+def test_an_optimizer_of_the_original_model_fits_a_densified_one():
+    model, twin = PROBLEMS[0].model(), PROBLEMS[0].model()
+    optimizer = torch.optim.Adam(twin.parameters())
+    loss_of(twin, PROBLEMS[0].batch()).backward()
+    optimizer.step()
+    masks = pi.prune(model, pi.Random(), sparsity=0.5)
+    pi.rescale_(pi.sparsify_(pi.rescale_(model, masks=masks), masks))  # chains that come and go
+    pi.densify_(copy.deepcopy(model))
+    pi.densify_(model)
+    other = torch.optim.Adam(model.parameters())
+    other.load_state_dict(optimizer.state_dict())
+    assert all(other.state[p]["exp_avg"].shape == p.shape for p in model.parameters())
+
+
+def test_bias_and_weight_of_a_stable_branch_come_back_in_order():
+    model = nn.Sequential(*(PROBLEMS[IDS.index("residual")].model()[i] for i in (0, 1)))
+    before = list(model.state_dict())
+    pi.stabilize_residuals_(model, torch.zeros(1, 6).double())
+    pi.sparsify_(model, pi.prune(model, pi.Magnitude(), sparsity=0.5))
+    assert list(pi.densify_(model).state_dict()) == before
 
 
 def test_pickling_a_sparsified_model_says_how_to_save_it():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -78,10 +78,11 @@ def chain(model: nn.Module, name: str) -> list[nn.Module]:
 
 
 def set_chain_(model: nn.Module, names: Sequence[str], modules: Iterable[nn.Module]) -> None:
-    """Give the parameter known under `names` a new chain. The parameter object and its values stay."""
+    """Give the parameter known under `names` a new chain. The parameter object, its values and its place stay."""
     modules = list(modules)
     for name in names:
         module, leaf = owner(model, name)
+        order = _order(module)
         if parametrize.is_parametrized(module, leaf):
             _own_class_(module)
             parametrize.remove_parametrizations(module, leaf, leave_parametrized=False)
@@ -90,6 +91,7 @@ def set_chain_(model: nn.Module, names: Sequence[str], modules: Iterable[nn.Modu
         for link in modules:
             # unsafe: the stored values of a pruned weight have another shape than the tensor, which is the point.
             parametrize.register_parametrization(module, leaf, link, unsafe=True)
+        _keep_order_(module, order)
     parametrize._cache.clear()  # within parametrize.cached(): the tensors there are those of before
 
 
@@ -200,6 +202,25 @@ def factor(model: nn.Module, name: str, role: str | None = None) -> Tensor:
         if isinstance(link, Scale) and (role is None or link.role == role):
             product = product * link.factor
     return product
+
+
+def _order(module: nn.Module) -> tuple[str, ...]:
+    """The parameters of a module in the order that they had before any of them got a chain."""
+    order = getattr(module.parametrizations, "order", None) if parametrize.is_parametrized(module) else None
+    return order or tuple(module._parameters)
+
+
+def _keep_order_(module: nn.Module, order: tuple[str, ...]) -> None:
+    """Put the plain parameters of a module in order, and remember the order while others have a chain.
+
+    PyTorch puts a parameter whose parametrisation is removed last, and optimizers know parameters by their position.
+    """
+    place = {leaf: i for i, leaf in enumerate(order)}
+    plain = sorted(module._parameters.items(), key=lambda item: place.get(item[0], len(place)))
+    module._parameters.clear()
+    module._parameters.update(plain)
+    if parametrize.is_parametrized(module):
+        cast(Any, module.parametrizations).order = order
 
 
 def _own_class_(module: nn.Module) -> None:
