@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -180,3 +181,57 @@ def test_a_file_with_another_librarys_parametrisation_needs_it_in_the_model(tmp_
 def test_a_folder_is_no_file_to_save_to(tmp_path):
     with pytest.raises(pi.InputError, match="it is a folder"):
         pi.save(nn.Linear(2, 2), tmp_path)
+
+
+class Positions(nn.Module):
+    """Adds a table that is a buffer, not persistent, of random values, and one that is made on the first run."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.randn(4), persistent=False)
+        self.register_buffer("made", None, persistent=False)
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        if self.made is None:
+            self.made = torch.randn(len(x), 1)
+        return self.layer(x + self.table) * self.made[: len(x)]
+
+
+@pytest.mark.parametrize("ran", [False, True], ids=["fresh", "fresh-but-run"])
+def test_buffers_that_are_not_persistent_come_back(ran, tmp_path):
+    model, x = nn.Sequential(Positions(), Positions()), torch.randn(3, 4)
+    model[1].table = model[0].table
+    expected = model(x)
+    pi.save(model, tmp_path / "a")
+    other = nn.Sequential(Positions(), Positions())
+    if ran:
+        other(torch.randn(5, 4))
+    keys = list(other.state_dict())
+    pi.load(tmp_path / "a", into=other)
+    assert torch.equal(other(x), expected)
+    assert other[0].table is other[1].table
+    assert list(other.state_dict()) == keys
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_frozen_parameters_are_frozen_after_loading_and_others_are_not(before, tmp_path):
+    model, _ = finished(PROBLEMS[0])
+    for parameter in model[0].parameters():
+        parameter.requires_grad_(False)
+    pi.save(model, tmp_path / "a")
+    other = PROBLEMS[0].model(seed=8).requires_grad_(before)
+    pi.load(tmp_path / "a", into=other)
+    assert [p.requires_grad for p in other.parameters()] == [p.requires_grad for p in model.parameters()]
+    assert [p.requires_grad for p in pi.densify_(other)[0].parameters()] == [False, False]
+
+
+def test_a_file_of_the_first_version_still_loads():
+    layers = nn.Conv1d(2, 3, 3), nn.BatchNorm1d(3), nn.Flatten(), nn.Linear(9, 3)
+    layers[1].weight.requires_grad_(False)
+    model = pi.load(Path(__file__).parent / "files" / "model-0.1.0.safetensors", into=nn.Sequential(*layers)).eval()
+    output = model(torch.linspace(-1, 1, 20).view(2, 2, 5))
+    expected = [[-0.182405651, 0.06848985, 0.294743359], [-0.386951327, 0.070540167, 0.650593042]]
+    torch.testing.assert_close(output, torch.tensor(expected))
+    assert dict(pi.current_masks(model).counts) == {"0.weight": (9, 18), "3.weight": (13, 27)}
+    assert not layers[1].weight.requires_grad  # the file does not say

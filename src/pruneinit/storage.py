@@ -31,8 +31,8 @@ _INSIDE = ".parametrizations."
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a model to one file: what its `state_dict()` holds, survivors as survivors, masks eight values to a byte.
 
-    The file and the model's class together give the network back; the write is atomic, so that a reader never sees
-    half a file.
+    Buffers that are not persistent are written too, and which parameters are frozen. The file and the model's class
+    together give the network back; the write is atomic, so that a reader never sees half a file.
 
     Args:
         model: A dense, sparsified, rescaled or stabilised model.
@@ -58,7 +58,9 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     shared: dict[str, str] = {}
     first: dict[int, str] = {}
     require_ours(model, chains)
-    for key, value in model.state_dict(keep_vars=True).items():
+    state = model.state_dict(keep_vars=True)
+    passing = {n: b for n, b in model.named_buffers(remove_duplicate=False) if n not in state}
+    for key, value in (state | passing).items():
         if not isinstance(value, Tensor):
             raise InputError(f"{key} in the model's state is a {type(value).__name__}, and only tensors can be saved")
         if key != first.setdefault(id(value), key):
@@ -76,6 +78,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         "tied": _tied(model),
         "chains": chains,
         "shared": shared,
+        "buffers": list(passing),
+        "frozen": [name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad],
     }
     write_tensors(path, tensors, metadata)
 
@@ -87,7 +91,9 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
 
     Args:
         path: The file.
-        into: A model of the same class and sizes, dense or not; it becomes what was saved, on its own device.
+        into: A model of the same class and sizes, dense or not; it becomes what was saved, on its own device. Its
+            parameters are frozen or not as in the file. A buffer that is not persistent takes the saved value in
+            whatever shape, and stays as it is where the file has none of its name.
 
     Returns:
         The model `into`.
@@ -118,8 +124,26 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
             if isinstance(module, Survivors):
                 tensors[f"{metadata['chains'][name]['prefix']}.index"] = module.index
     state = tensors | {key: tensors[source] for key, source in metadata["shared"].items()}
+    passing = {name: state.pop(name) for name in metadata.get("buffers", [])}
     into.load_state_dict(state, strict=True)
+    _set_passing_buffers_(into, passing)
+    if "frozen" in metadata:  # files of the first version do not say
+        frozen = set(metadata["frozen"])
+        for name, parameter in into.named_parameters(remove_duplicate=False):
+            parameter.requires_grad_(name not in frozen)
     return into
+
+
+def _set_passing_buffers_(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Replace buffers, not copy into them: tables that grow with the input differ in shape from model to model."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    device = next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
+    for name, value in values.items():
+        path, _, leaf = name.rpartition(".")
+        buffers = modules[path]._buffers if path in modules else {}
+        if leaf in buffers:
+            old = buffers[leaf]
+            buffers[leaf] = value.to(device if old is None else old.device)
 
 
 def _describe(model: nn.Module, name: str, names: tuple[str, ...]) -> dict[str, Any]:
