@@ -182,6 +182,15 @@ def test_an_empty_layer_is_named_in_a_warning_and_keeps_factor_one():
     ]
 
 
+def test_a_dense_layer_that_puts_out_nothing_is_not_scaled_to_nothing():
+    model = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 2))
+    model[0].weight.data = torch.tensor([[1.0, -1.0]])
+    masks = pi.Masks({"0.weight": torch.tensor([[True, False]])})
+    with pytest.warns(UserWarning, match="no signal reaches 0.weight"):
+        pi.rescale_(model, [(torch.ones(4, 2), torch.zeros(4).long())], masks=masks)
+    assert factor(model, "0.weight").item() == 1
+
+
 def test_calibration_keeps_the_signal_of_a_deep_tanh_network_where_pruning_kills_it():
     torch.manual_seed(0)
     model = nn.Sequential(*[m for _ in range(30) for m in (nn.Linear(100, 100), nn.Tanh())], nn.Linear(100, 10))

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _NormBase
 
-from pruneinit.batch import describe
+from pruneinit.batch import blame, describe
 from pruneinit.errors import InputError, unknown
 from pruneinit.masks import Masks, check_masks
 from pruneinit.reparametrize import replaced, require_ours, tied_names
@@ -62,6 +62,7 @@ def scalar(value: Any, batch: Any) -> Tensor:
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise InputError(f"the loss must be a scalar tensor, got {describe(value)}")
     if not bool(value.isfinite()):
+        blame(batch)
         raise InputError(
             f"the loss is {value.item()} on the batch given, {describe(batch)}: check the data for NaN, or the "
             "initialisation for overflow (pruneinit.edge_of_chaos_)"

@@ -16,7 +16,7 @@ from pruneinit.batch import describe, mapped, tensors
 from pruneinit.errors import InputError
 from pruneinit.functional import scoring_mode
 from pruneinit.reparametrize import replaced, tied_names
-from pruneinit.weights import plain_name, weight
+from pruneinit.weights import plain_name, require_shapes, weight
 
 
 class Graph:
@@ -109,6 +109,7 @@ def trace(model: nn.Module, example: Any) -> Graph:
     Raises:
         InputError: The model cannot be run on the example, or returns nothing that depends on its parameters.
     """
+    require_shapes(model)
     parameters = {plain_name(name): weight(model, plain_name(name)) for name, _ in model.named_parameters()}
     leaves = {n: t.detach().requires_grad_() for n, t in parameters.items() if t.dtype.is_floating_point}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}

@@ -209,10 +209,6 @@ def _refuse_changed(model: nn.Module) -> None:
     for path, module in model.named_modules():
         if not isinstance(module, (*_LAYERS, *_NORMS)):
             continue
-        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module._parameters.values()):
-            raise InputError(
-                f"{path or 'model'} has no shape yet: run the model once on an example before initializing"
-            )
         # torch.nn.utils.prune, weight_norm and spectral_norm of old leave these names behind.
         hooked = any(name.endswith(("_orig", "_g")) for name in module._parameters)
         if hooked or parametrize.is_parametrized(module):

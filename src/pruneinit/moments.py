@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from pruneinit.batch import Batches, batch_size, each
+from pruneinit.batch import Batches, batch_size, blame, each
 from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.weights import Weight, layers, prunable
@@ -43,7 +44,7 @@ def second_moments(
         times counts the first time. It may be inf or NaN where the forward pass overflows.
 
     Raises:
-        InputError: A batch does not fit the model, or `norm` is missing where it matters.
+        InputError: A batch does not fit the model or holds NaN, or `norm` is missing where it matters.
 
     Example:
         >>> model = nn.Linear(2, 1)
@@ -79,6 +80,8 @@ def moments_of(
                 call(model, batch, loss, overrides)
             size = batch_size(batch)
             examples += size
+            if not all(map(math.isfinite, seen.values())):
+                blame(batch)
             for name, value in seen.items():
                 sums[name] = sums.get(name, 0.0) + size * value
     return {name: value / examples for name, value in sums.items()}

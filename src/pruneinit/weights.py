@@ -59,8 +59,8 @@ def prunable(model: nn.Module, include: Patterns | None = None, exclude: Pattern
     """The weights of `model` that can be pruned, by name, in the order of `model.named_modules()`.
 
     These are the weight tensors of linear layers, convolutions, transposed convolutions and the projections of
-    multi-head attention. Biases, normalisation layers and embeddings are never pruned. A tensor shared by several
-    layers is listed once, under its first name.
+    multi-head attention. Biases, normalisation layers and embeddings are never pruned, and tensors without
+    values are left out. A tensor shared by several layers is listed once, under its first name.
 
     Args:
         model: Any module.
@@ -71,7 +71,7 @@ def prunable(model: nn.Module, include: Patterns | None = None, exclude: Pattern
         A dictionary from parameter name to `Weight`.
 
     Raises:
-        InputError: A pattern matches no weight, nothing is left to prune, or a weight has no shape yet (lazy layers).
+        InputError: A pattern matches no weight, nothing is left to prune, or a tensor has no shape yet (lazy layers).
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
@@ -166,6 +166,7 @@ def plain_name(name: str) -> str:
 
 def every_weight(model: nn.Module) -> Iterator[Weight]:
     """As `prunable`, but nothing to prune is no error."""
+    require_shapes(model)
     names = _names_by_tensor(model)
     seen: set[int] = set()
     for path, module in model.named_modules():
@@ -175,10 +176,21 @@ def every_weight(model: nn.Module) -> Iterator[Weight]:
                 continue
             seen.add(id(tensor))
             name = f"{path}.{leaf}" if path else leaf
-            if isinstance(tensor, nn.parameter.UninitializedParameter):
-                raise InputError(f"{name} has no shape yet: run the model once on an example before pruning it")
             aliases = tuple(n for n in names[id(tensor)] if n != name)
-            yield _describe(name, module, leaf, aliases)
+            found = _describe(name, module, leaf, aliases)
+            if found.numel:  # a layer without inputs or outputs has nothing to prune and no fan-in to scale by
+                yield found
+
+
+def require_shapes(model: nn.Module) -> None:
+    """See that no parameter or buffer is still to get its shape, as those of lazy layers are.
+
+    Raises:
+        InputError: One is; it is named.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise InputError(f"{name} has no shape yet: run the model once on an example first")
 
 
 def _candidates(module: nn.Module) -> Sequence[str]:

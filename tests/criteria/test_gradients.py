@@ -150,15 +150,54 @@ def test_any_batch_works_with_a_loss_of_its_own():
             r"batch given, \(float32 2x4, int64 2\): mat",
         ),
         ([(torch.zeros(2, 5), torch.tensor([0, 9]))], r"cannot be run on the batch given.*Target 9 is out of bounds"),
-        ([(torch.full((2, 5), torch.nan), torch.zeros(2).long())], "the loss is nan on the batch given"),
+        (
+            [(torch.full((2, 5), torch.nan), torch.zeros(2).long())],
+            r"the batch \(float32 2x5, int64 2\) holds NaN or inf: 10 of the 10 values of its tensor 1; clean the data",
+        ),
+        ([(torch.tensor([[torch.inf, 0, 0, 0, 0]]), torch.zeros(1).long())], "1 of the 5 values of its tensor 1"),
         ([torch.zeros(2, 5)], "cannot be run on the batch given"),
+        (5, "batches must be an iterable of .inputs, labels., got int"),
+        ("x", "batches must be an iterable of .inputs, labels., got str"),
+        ({"x": torch.zeros(2, 5)}, "got a single batch; pass \\[batch\\]"),
+        ([None], "a batch is None: expected .inputs, labels."),
     ],
-    ids=["none", "no-batches", "not-a-list", "empty", "shape", "labels", "nan", "no-labels"],
+    ids=[
+        "none",
+        "no-batches",
+        "not-a-list",
+        "empty",
+        "shape",
+        "labels",
+        "nan",
+        "inf",
+        "no-labels",
+        "a-number",
+        "a-string",
+        "a-dictionary",
+        "a-batch-is-none",
+    ],
 )
 def test_bad_batches(batches, message):
     model = PROBLEMS[0].model(dtype=torch.float32)
     with pytest.raises(pi.InputError, match=message):
         pi.score(model, pi.Snip(), batches)
+    with pytest.raises(pi.InputError, match=message):
+        pi.second_moments(model, batches)
+    if batches is not None:
+        with pytest.raises(pi.InputError, match=message):
+            pi.rescale_(model, batches, masks=pi.prune(model, pi.Magnitude(), sparsity=0.5))
+
+
+def test_an_overflow_is_not_blamed_on_sound_data_or_on_an_attention_mask():
+    model = PROBLEMS[0].model(dtype=torch.float32)
+    nn.init.constant_(model[0].weight, 3e38)
+    mask = torch.full((2, 2), -torch.inf).triu(1)
+
+    def loss(net, batch):
+        return nn.functional.cross_entropy(torch.softmax(batch[2], 1) @ net(batch[0]) * torch.inf, batch[1])
+
+    with pytest.raises(pi.InputError, match="the loss is nan on the batch given"):
+        pi.score(model, pi.Snip(loss=loss), [(torch.ones(2, 5), torch.zeros(2).long(), mask)])
 
 
 def test_a_sparsified_model_has_the_gradients_of_the_masked_dense_one():
