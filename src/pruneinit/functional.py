@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from pruneinit.batch import blame, describe
 from pruneinit.errors import InputError, unknown
 from pruneinit.masks import Masks, check_masks
 from pruneinit.reparametrize import replaced, require_ours, tied_names
-from pruneinit.weights import owner, prunable, weight
+from pruneinit.weights import owner, prunable, uncompiled, weight
 
 Norm = Literal["batch", "running"]
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -76,11 +77,12 @@ def call(model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Any], ov
     Raises:
         InputError: The batch does not fit the model.
     """
+    model = uncompiled(model)
     tied = tied_names(model)
     wanted = {alias: tensor for name, tensor in overrides.items() for alias in tied[name]}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
-        with replaced(model, wanted) as plain:
+        with replaced(model, wanted) as plain, eager():
             tensors = {f"model.{name}": t for name, t in (buffers | plain).items()}
             return functional_call(_WithLoss(model, loss), tensors, (batch,))
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
@@ -111,7 +113,7 @@ def scoring_mode(model: nn.Module, norm: Norm | None) -> Iterator[None]:
         )
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
-        with torch.random.fork_rng(devices), torch.enable_grad():
+        with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
             model.eval()
             for module in normalisations:
                 module.training = norm == "batch"
@@ -119,6 +121,19 @@ def scoring_mode(model: nn.Module, norm: Norm | None) -> Iterator[None]:
     finally:
         for any_module, training in modes:
             any_module.training = training
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Run what `torch.compile` has compiled as plain PyTorch.
+
+    Each set of replaced weights would be compiled anew, for seconds, and the autograd graph would be one operation.
+    """
+    if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and the import would take a second
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 class _WithLoss(nn.Module):

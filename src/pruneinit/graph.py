@@ -14,9 +14,9 @@ from torch.func import functional_call
 
 from pruneinit.batch import describe, mapped, tensors
 from pruneinit.errors import InputError
-from pruneinit.functional import scoring_mode
+from pruneinit.functional import eager, scoring_mode
 from pruneinit.reparametrize import replaced, tied_names
-from pruneinit.weights import plain_name, require_shapes, weight
+from pruneinit.weights import plain_name, require_shapes, uncompiled, weight
 
 
 class Graph:
@@ -109,6 +109,7 @@ def trace(model: nn.Module, example: Any) -> Graph:
     Raises:
         InputError: The model cannot be run on the example, or returns nothing that depends on its parameters.
     """
+    model = uncompiled(model)
     require_shapes(model)
     parameters = {plain_name(name): weight(model, plain_name(name)) for name, _ in model.named_parameters()}
     leaves = {n: t.detach().requires_grad_() for n, t in parameters.items() if t.dtype.is_floating_point}
@@ -119,7 +120,7 @@ def trace(model: nn.Module, example: Any) -> Graph:
     with scoring_mode(model, "running"):
         try:
             tied = tied_names(model)
-            with replaced(model, {alias: t for name, t in leaves.items() for alias in tied[name]}) as plain:
+            with replaced(model, {alias: t for name, t in leaves.items() for alias in tied[name]}) as plain, eager():
                 output = functional_call(model, buffers | plain, args, kwargs)
         except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

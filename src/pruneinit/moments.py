@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from pruneinit.batch import Batches, batch_size, blame, each
 from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scoring_mode
 from pruneinit.masks import Masks
-from pruneinit.weights import Weight, layers, prunable
+from pruneinit.weights import Weight, layers, owner, prunable
 
 Watcher = Callable[[str, Tensor], Tensor | None]
 
@@ -114,7 +114,7 @@ def _hooked(
     if isinstance(module, nn.MultiheadAttention):
         hook = _attention_hook(found, name.rpartition(".")[2], overrides, watcher)
         return module.register_forward_pre_hook(hook, with_kwargs=True)
-    parent = model.get_submodule(name.rpartition(".")[0].rpartition(".")[0])
+    parent, _ = owner(model, name.rpartition(".")[0])
     if isinstance(parent, nn.MultiheadAttention):
         # Attention multiplies by its output projection itself; the layer is never called.
         return parent.register_forward_hook(_projection_hook(found, module, watcher))

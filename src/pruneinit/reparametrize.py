@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pruneinit.errors import InputError
-from pruneinit.weights import every_weight, owner, plain_name, raw, uncached
+from pruneinit.weights import every_weight, owner, plain_name, raw, uncached, uncompiled
 
 
 class Link(nn.Module):
@@ -64,7 +64,7 @@ def tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
         ('b.weight', 'a.weight')
     """
     groups: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
+    for name, parameter in uncompiled(model).named_parameters(remove_duplicate=False):
         groups.setdefault(id(parameter), []).append(plain_name(name))
     return {name: (name, *(other for other in group if other != name)) for group in groups.values() for name in group}
 
@@ -116,7 +116,7 @@ def reparametrized(model: nn.Module) -> Iterator[str]:
     """The names of all tensors with a chain of ours, each tied tensor once, a weight by its name in `prunable`."""
     seen: set[int] = set()
     weights = {id(stored(model, found.name)): found.name for found in every_weight(model)}
-    for path, module in model.named_modules():
+    for path, module in uncompiled(model).named_modules():
         if not parametrize.is_parametrized(module) or isinstance(module, parametrize.ParametrizationList):
             continue
         for leaf in cast(nn.ModuleDict, module.parametrizations):

@@ -23,7 +23,7 @@ from pruneinit.reparametrize import (
     tied_names,
 )
 from pruneinit.survivors import Survivors, survivors_of
-from pruneinit.weights import weight
+from pruneinit.weights import uncompiled, weight
 
 _INSIDE = ".parametrizations."
 
@@ -52,6 +52,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         >>> torch.equal(fresh.weight, model.weight)
         True
     """
+    model = uncompiled(model)
     tied = tied_names(model)
     chains = {name: _describe(model, name, tied[name]) for name in reparametrized(model)}
     tensors: dict[str, Tensor] = {}
@@ -102,6 +103,7 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
         InputError: The file is missing, truncated, altered, foreign, or of another architecture or dtype (the first
             differences are named). `into` is then as it was.
     """
+    given, into = into, uncompiled(into)
     tensors, metadata = read_tensors(path)
     if metadata.get("kind") != "model":
         raise InputError(f"{path} holds {metadata.get('kind', 'something else')}, expected a model")
@@ -131,7 +133,7 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
         frozen = set(metadata["frozen"])
         for name, parameter in into.named_parameters(remove_duplicate=False):
             parameter.requires_grad_(name not in frozen)
-    return into
+    return given
 
 
 def _set_passing_buffers_(model: nn.Module, values: Mapping[str, Tensor]) -> None:

@@ -103,7 +103,12 @@ def owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
         (Linear(in_features=2, out_features=2, bias=True), 'weight')
     """
     path, _, leaf = name.rpartition(".")
-    return model.get_submodule(path), leaf
+    return uncompiled(model).get_submodule(path), leaf
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The model inside of what `torch.compile(model)` returns, whose names have a prefix; any other model as it is."""
+    return model._modules.get("_orig_mod") or model
 
 
 def layers(model: nn.Module, found: Weight) -> Iterator[tuple[str, nn.Module]]:
@@ -166,6 +171,7 @@ def plain_name(name: str) -> str:
 
 def every_weight(model: nn.Module) -> Iterator[Weight]:
     """As `prunable`, but nothing to prune is no error."""
+    model = uncompiled(model)
     require_shapes(model)
     names = _names_by_tensor(model)
     seen: set[int] = set()
