@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from pruneinit.batch import blame, describe
 from pruneinit.errors import InputError, unknown
 from pruneinit.masks import Masks, check_masks
-from pruneinit.reparametrize import replaced, require_ours, tied_names
+from pruneinit.reparametrize import copied_buffers, replaced, require_ours, tied_names
 from pruneinit.weights import owner, prunable, uncompiled, weight
 
 Norm = Literal["batch", "running"]
@@ -80,11 +80,11 @@ def call(model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Any], ov
     model = uncompiled(model)
     tied = tied_names(model)
     wanted = {alias: tensor for name, tensor in overrides.items() for alias in tied[name]}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    buffers = copied_buffers(model)
     try:
         with replaced(model, wanted) as plain, eager():
             tensors = {f"model.{name}": t for name, t in (buffers | plain).items()}
-            return functional_call(_WithLoss(model, loss), tensors, (batch,))
+            return functional_call(_WithLoss(model, loss), tensors, (batch,), tie_weights=False)
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
         if isinstance(error, InputError):
             raise

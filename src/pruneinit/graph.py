@@ -15,7 +15,7 @@ from torch.func import functional_call
 from pruneinit.batch import describe, mapped, tensors
 from pruneinit.errors import InputError
 from pruneinit.functional import eager, scoring_mode
-from pruneinit.reparametrize import replaced, tied_names
+from pruneinit.reparametrize import copied_buffers, replaced, tied_names
 from pruneinit.weights import plain_name, require_shapes, uncompiled, weight
 
 
@@ -113,7 +113,7 @@ def trace(model: nn.Module, example: Any) -> Graph:
     require_shapes(model)
     parameters = {plain_name(name): weight(model, plain_name(name)) for name, _ in model.named_parameters()}
     leaves = {n: t.detach().requires_grad_() for n, t in parameters.items() if t.dtype.is_floating_point}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    buffers = copied_buffers(model)
     example = mapped(_differentiable, example)
     args = example if isinstance(example, tuple) else () if isinstance(example, dict) else (example,)
     kwargs = example if isinstance(example, dict) else {}
@@ -121,7 +121,7 @@ def trace(model: nn.Module, example: Any) -> Graph:
         try:
             tied = tied_names(model)
             with replaced(model, {alias: t for name, t in leaves.items() for alias in tied[name]}) as plain, eager():
-                output = functional_call(model, buffers | plain, args, kwargs)
+                output = functional_call(model, buffers | plain, args, kwargs, tie_weights=False)
         except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(f"the model cannot be run on the example given, {describe(example)}: {reason}") from error

@@ -155,13 +155,19 @@ def replaced(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[dict[s
 
     Yields:
         The tensors that are not behind a parametrisation, for `torch.func.functional_call`, which would hand the
-        others to the parametrisation as a new value to store.
+        others to the parametrisation as a new value to store. A module that has two names is listed under one:
+        `functional_call` would put back for the second name what it had put in for the first. For the same reason it
+        must be told `tie_weights=False`.
     """
     plain: dict[str, Tensor] = {}
     lists: list[nn.ModuleList] = []
+    seen: set[tuple[int, str]] = set()
     try:
         for name, tensor in tensors.items():
             module, leaf = owner(model, name)
+            if (id(module), leaf) in seen:
+                continue
+            seen.add((id(module), leaf))
             if parametrize.is_parametrized(module, leaf):
                 links = cast(nn.ModuleList, cast(nn.ModuleDict, module.parametrizations)[leaf])
                 links.append(_Instead(tensor))
@@ -173,6 +179,19 @@ def replaced(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[dict[s
     finally:
         for links in lists:
             del links[-1]
+
+
+def copied_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of every buffer, for `functional_call`: each module once, and shared buffers shared as before."""
+    copies: dict[int, Tensor] = {}
+    named: dict[str, Tensor] = {}
+    for path, module in model.named_modules():
+        for leaf, buffer in module._buffers.items():
+            if buffer is not None:
+                if id(buffer) not in copies:
+                    copies[id(buffer)] = buffer.clone()
+                named[f"{path}.{leaf}" if path else leaf] = copies[id(buffer)]
+    return named
 
 
 class _Instead(nn.Module):
