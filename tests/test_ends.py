@@ -97,6 +97,8 @@ EXACT = {
     "added-bias": (lambda: of(lambda m, x, a, b: b(torch.tanh(a(x))) + m.shift, shift=torch.randn(4)), VECTOR, BRANCH),
     "sum-of-two": (
         lambda: of(lambda _, x, a, b, c, d: b(torch.tanh(a(x))) + d(torch.relu(c(x))), 4), VECTOR, BRANCH),
+    "sum-that-begins-with-0": (
+        lambda: of(lambda _, x, a, b: sum(layer(torch.tanh(x)) for layer in (a, b))), VECTOR, BRANCH),
     "halves": (lambda: of(lambda _, x, a, b: torch.cat([a(x.tanh())[:, :2], b(x.tanh())[:, 2:]], 1)), VECTOR, BRANCH),
     "learned-half": (
         lambda: of(lambda m, x, a: torch.cat([a(x.tanh())[:, :3], m.rest.expand(2, 1)], 1), 1, rest=torch.randn(1)),

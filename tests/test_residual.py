@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 import pruneinit as pi
 from pruneinit.models import build
@@ -306,3 +307,17 @@ def test_a_transformer_that_reads_tokens_has_all_its_branches():
     found = pi.find_residuals(Tokens(), torch.zeros(1, 5, dtype=torch.long))
     assert len(found) == 6
     assert found.branches[0].parameters[0] == "blocks.layers.0.self_attn.out_proj.weight"
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointed_blocks_are_seen_or_refused(reentrant):
+    class Checkpointed(LayerScale):
+        def forward(self, x):
+            return checkpoint(super().forward, x, use_reentrant=reentrant)
+
+    model = nn.Sequential(LayerScale(), Checkpointed(), Checkpointed())
+    if reentrant:
+        with pytest.raises(pi.InputError, match="use_reentrant=False"):
+            pi.find_residuals(model, torch.zeros(1, 4))
+    else:
+        assert len(pi.find_residuals(model, torch.zeros(1, 4))) == 3

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
 from pruneinit.batch import describe, mapped, tensors
 from pruneinit.errors import InputError
@@ -107,7 +109,8 @@ def trace(model: nn.Module, example: Any) -> Graph:
         example: A tensor, a tuple of positional arguments, or a dictionary of keyword arguments.
 
     Raises:
-        InputError: The model cannot be run on the example, or returns nothing that depends on its parameters.
+        InputError: The model cannot be run on the example, returns nothing that depends on its parameters, or hides operations
+            in reentrant checkpoints.
     """
     model = uncompiled(model)
     require_shapes(model)
@@ -120,7 +123,11 @@ def trace(model: nn.Module, example: Any) -> Graph:
     with scoring_mode(model, "running"):
         try:
             tied = tied_names(model)
-            with replaced(model, {alias: t for name, t in leaves.items() for alias in tied[name]}) as plain, eager():
+            with (
+                replaced(model, {alias: t for name, t in leaves.items() for alias in tied[name]}) as plain,
+                eager(),
+                _WithoutZeros(),
+            ):
                 output = functional_call(model, buffers | plain, args, kwargs, tie_weights=False)
         except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -128,7 +135,19 @@ def trace(model: nn.Module, example: Any) -> Graph:
     outputs = [t for t in tensors(output) if t.grad_fn is not None]
     if not outputs:
         raise InputError("the model's output does not depend on its parameters; it may run under no_grad")
-    return Graph(outputs, {id(t): name for name, t in leaves.items()})
+    graph = Graph(outputs, {id(t): name for name, t in leaves.items()})
+    if any(graph.name(node).startswith("CheckpointFunction") for node in range(len(graph.nodes))):
+        raise InputError("checkpointed blocks hide their operations: call checkpoint(..., use_reentrant=False)")
+    return graph
+
+
+class _WithoutZeros(TorchFunctionMode):
+    """Leaves out additions of the number 0, with which `sum()` begins: in the graph it is like any other constant."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in (Tensor.add, torch.add) and len(args) == 2 and type(args[1]) in (int, float) and args[1] == 0:
+            return args[0].clone()
+        return function(*args, **(kwargs or {}))
 
 
 def _differentiable(leaf: Any) -> Any:
