@@ -235,3 +235,42 @@ def test_a_file_of_the_first_version_still_loads():
     torch.testing.assert_close(output, torch.tensor(expected))
     assert dict(pi.current_masks(model).counts) == {"0.weight": (9, 18), "3.weight": (13, 27)}
     assert not layers[1].weight.requires_grad  # the file does not say
+
+
+class Tied(nn.Module):
+    """An embedding, and a layer whose weight it is: the name that comes first is not that of the layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(7, 4), nn.Linear(4, 7, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens):
+        return self.head(self.embed(tokens).mean(1))
+
+
+TOKENS = torch.arange(6).view(2, 3)
+
+
+@pytest.mark.parametrize("target", ["fresh", "sparsified-otherwise"])
+def test_a_layer_tied_to_an_embedding_is_saved_and_loaded(target, tmp_path):
+    model, other = Tied(), Tied()
+    masks = pi.prune(model, pi.Magnitude(), sparsity=0.5)
+    pi.rescale_(pi.sparsify_(model, masks))
+    pi.save(model, tmp_path / "a")
+    if target != "fresh":
+        pi.sparsify_(other, pi.prune(other, pi.Random(), sparsity=0.3))
+    pi.load(tmp_path / "a", into=other)
+    assert torch.equal(other(TOKENS), model(TOKENS))
+    assert pi.current_masks(other) == masks
+    assert torch.equal(other.embed.weight, other.head.weight)
+
+
+def test_a_file_of_a_tied_model_that_the_first_version_wrote_and_could_not_read_loads():
+    model = pi.load(Path(__file__).parent / "files" / "tied-0.1.0.safetensors", into=Tied())
+    expected = [
+        [1.134770036, 1.321297765, 0.725863993, -0.50238651, 0.056680653, 1.910845637, -0.45530811],
+        [-0.002585963, 1.835937977, -0.368212312, 0.254847854, 0.218119651, 2.16285944, 0.23096621],
+    ]
+    torch.testing.assert_close(model(TOKENS), torch.tensor(expected))
+    assert dict(pi.current_masks(model).counts) == {"head.weight": (14, 28)}

@@ -109,8 +109,8 @@ def trace(model: nn.Module, example: Any) -> Graph:
         example: A tensor, a tuple of positional arguments, or a dictionary of keyword arguments.
 
     Raises:
-        InputError: The model cannot be run on the example, returns nothing that depends on its parameters, or hides operations
-            in reentrant checkpoints.
+        InputError: The model cannot be run on the example, returns nothing that depends on its parameters, or hides
+            operations in reentrant checkpoints.
     """
     model = uncompiled(model)
     require_shapes(model)

@@ -72,7 +72,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         survivors = survivors_of(model, name)
         if survivors is not None:
             key = f"{described['prefix']}.index"
-            tensors[key] = torch.from_numpy(np.packbits(survivors.mask.cpu().numpy().reshape(-1)))
+            tensors[shared.get(key, key)] = torch.from_numpy(np.packbits(survivors.mask.cpu().numpy().reshape(-1)))
     metadata = {
         "kind": "model",
         "signature": _signature(model),
@@ -111,7 +111,10 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
     if (groups := _tied(into)) != metadata["tied"]:
         raise InputError(f"{path} is of another model: it ties {metadata['tied']}, the model ties {groups}")
     require_ours(into, reparametrized(into))
-    links = {name: _links(described, tensors) for name, described in metadata["chains"].items()}
+    shared = metadata["shared"]
+    # In this order since the first version wrote the masks of some tied weights under both keys.
+    state = {key: tensors[source] for key, source in shared.items()} | tensors
+    links = {name: _links(described, state) for name, described in metadata["chains"].items()}
     tied = tied_names(into)
     for name in list(reparametrized(into)):
         dense = weight(into, name).detach()
@@ -120,12 +123,14 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
     for name, modules in links.items():
         parameter = stored(into, name)
         key = f"{metadata['chains'][name]['prefix'].rpartition('.')[0]}.original"
-        set_stored_(into, name, tensors[key].to(parameter.device))
+        set_stored_(into, name, state[key].to(parameter.device))
         set_chain_(into, metadata["chains"][name]["names"], [m.to(parameter.device) for m in modules])
         for module in modules:
             if isinstance(module, Survivors):
-                tensors[f"{metadata['chains'][name]['prefix']}.index"] = module.index
-    state = tensors | {key: tensors[source] for key, source in metadata["shared"].items()}
+                key = f"{metadata['chains'][name]['prefix']}.index"
+                source = shared.get(key, key)
+                same = [source, *(k for k in shared if shared[k] == source)]
+                state |= dict.fromkeys(same, module.index)
     passing = {name: state.pop(name) for name in metadata.get("buffers", [])}
     into.load_state_dict(state, strict=True)
     _set_passing_buffers_(into, passing)
