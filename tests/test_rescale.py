@@ -228,6 +228,8 @@ def test_calibrating_a_sparsified_model_needs_the_dense_moments():
         pi.rescale_(model, [batch])
     with pytest.raises(pi.InputError, match="targets has no second moment for 2.weight; it has 0.weight"):
         pi.rescale_(model, [batch], targets={"0.weight": 1.0})
+    with pytest.raises(pi.InputError, match="the target of 0.weight is -1: second moments are at least 0"):
+        pi.rescale_(model, [batch], targets={"0.weight": -1.0})
 
 
 def test_a_failed_call_leaves_earlier_factors_in_place():

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from pruneinit.batch import blame, describe
 from pruneinit.errors import InputError, unknown
 from pruneinit.masks import Masks, check_masks
-from pruneinit.reparametrize import copied_buffers, replaced, require_ours, tied_names
+from pruneinit.reparametrize import copied_state, replaced, require_ours, tied_names
 from pruneinit.weights import owner, prunable, uncompiled, weight
 
 Norm = Literal["batch", "running"]
@@ -45,12 +45,14 @@ def effective_weights(model: nn.Module, masks: Masks | None) -> dict[str, Tensor
     # Tied layers of which one reads the tensor through weight norm compute with two tensors, and have no one score.
     shared = (w for w in weights.values() if w.name in wanted and w.aliases)
     require_ours(model, [w.name for w in shared if len({id(owner(model, n)[0]) for n in (w.name, *w.aliases)}) > 1])
-    if masks is None:
-        return {name: weight(model, name).detach() for name in weights}
     found = {}
-    for name, (kept, total) in masks.counts.items():
+    for name in wanted:
         tensor = weight(model, name).detach()
-        found[name] = tensor if kept == total else tensor * masks[name].to(tensor.device)
+        if masks is not None and masks.counts[name][0] < masks.counts[name][1]:
+            tensor = tensor * masks[name].to(tensor.device)
+        elif weights[name].aliases:
+            tensor = tensor.clone()  # an embedding with max_norm that is tied to it would write to it
+        found[name] = tensor
     return found
 
 
@@ -80,10 +82,10 @@ def call(model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Any], ov
     model = uncompiled(model)
     tied = tied_names(model)
     wanted = {alias: tensor for name, tensor in overrides.items() for alias in tied[name]}
-    buffers = copied_buffers(model)
+    copies = copied_state(model)
     try:
         with replaced(model, wanted) as plain, eager():
-            tensors = {f"model.{name}": t for name, t in (buffers | plain).items()}
+            tensors = {f"model.{name}": t for name, t in (copies | plain).items()}
             return functional_call(_WithLoss(model, loss), tensors, (batch,), tie_weights=False)
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
         if isinstance(error, InputError):

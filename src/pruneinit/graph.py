@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from pruneinit.batch import describe, mapped, tensors
 from pruneinit.errors import InputError
 from pruneinit.functional import eager, scoring_mode
-from pruneinit.reparametrize import copied_buffers, replaced, tied_names
+from pruneinit.reparametrize import copied_state, replaced, tied_names
 from pruneinit.weights import plain_name, require_shapes, uncompiled, weight
 
 
@@ -114,9 +114,9 @@ def trace(model: nn.Module, example: Any) -> Graph:
     """
     model = uncompiled(model)
     require_shapes(model)
+    copies = copied_state(model)
     parameters = {plain_name(name): weight(model, plain_name(name)) for name, _ in model.named_parameters()}
-    leaves = {n: t.detach().requires_grad_() for n, t in parameters.items() if t.dtype.is_floating_point}
-    buffers = copied_buffers(model)
+    leaves = {n: copies.get(n, t).detach().requires_grad_() for n, t in parameters.items() if t.is_floating_point()}
     example = mapped(_differentiable, example)
     args = example if isinstance(example, tuple) else () if isinstance(example, dict) else (example,)
     kwargs = example if isinstance(example, dict) else {}
@@ -128,7 +128,7 @@ def trace(model: nn.Module, example: Any) -> Graph:
                 eager(),
                 _WithoutZeros(),
             ):
-                output = functional_call(model, buffers | plain, args, kwargs, tie_weights=False)
+                output = functional_call(model, copies | plain, args, kwargs, tie_weights=False)
         except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(f"the model cannot be run on the example given, {describe(example)}: {reason}") from error

@@ -181,16 +181,22 @@ def replaced(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[dict[s
             del links[-1]
 
 
-def copied_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of every buffer, for `functional_call`: each module once, and shared buffers shared as before."""
+def copied_state(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of all that a forward pass may write to, for `functional_call`: each module once, shared ones shared.
+
+    These are the buffers, and the embeddings with `max_norm`, which shorten their own vectors.
+    """
     copies: dict[int, Tensor] = {}
     named: dict[str, Tensor] = {}
     for path, module in model.named_modules():
-        for leaf, buffer in module._buffers.items():
-            if buffer is not None:
-                if id(buffer) not in copies:
-                    copies[id(buffer)] = buffer.clone()
-                named[f"{path}.{leaf}" if path else leaf] = copies[id(buffer)]
+        written = dict(module._buffers)
+        if getattr(module, "max_norm", None) is not None:
+            written |= module._parameters
+        for leaf, tensor in written.items():
+            if tensor is not None:
+                if id(tensor) not in copies:
+                    copies[id(tensor)] = tensor.detach().clone()
+                named[f"{path}.{leaf}" if path else leaf] = copies[id(tensor)]
     return named
 
 

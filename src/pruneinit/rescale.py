@@ -214,6 +214,8 @@ def factor_for(name: str, targets: Mapping[str, float], moment: float) -> float:
     """The factor that takes the second moment of layer `name` to its target; 1 where either is 0."""
     if name not in targets:
         raise InputError(f"targets has no second moment for {name}; it has {', '.join(targets) or 'none'}")
+    if targets[name] < 0:
+        raise InputError(f"the target of {name} is {targets[name]:g}: second moments are at least 0")
     if not math.isfinite(targets[name]) or not math.isfinite(moment):
         raise InputError(
             f"the second moment of {name} is {targets[name]:g} in the dense and {moment:g} in the pruned network: "

@@ -229,6 +229,27 @@ def test_normalisation_that_keeps_no_running_statistics_leaves_no_choice():
     assert gradients(model, [(torch.randn(5, 4), torch.zeros(5).long())])["0.weight"].shape == (6, 4)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_an_embedding_that_shortens_its_vectors_is_left_alone(tied):
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = nn.Embedding(7, 4, max_norm=0.1), nn.Linear(4, 7)
+            if tied:
+                self.head.weight = self.embed.weight
+
+        def forward(self, tokens):
+            return self.head(self.embed(tokens).mean(1))
+
+    model, tokens = Tokens(), torch.arange(6).view(2, 3)
+    before = model.embed.weight.detach().clone()
+    scores = pi.score(model, pi.Snip(), [(tokens, torch.zeros(2).long())])
+    pi.second_moments(model, [(tokens, torch.zeros(2).long())])
+    pi.find_residuals(model, tokens)
+    assert torch.equal(model.embed.weight, before)
+    assert scores["head.weight"].any()
+
+
 def test_checkpointed_blocks_are_recomputed_with_the_weights_that_are_scored():
     class Checkpointed(nn.Module):
         def __init__(self):
