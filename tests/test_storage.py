@@ -8,6 +8,7 @@ from torch import nn
 
 import pruneinit as pi
 from problems import IDS, PROBLEMS
+from pruneinit.files import write_tensors
 from pruneinit.models import build
 from pruneinit.reparametrize import factor
 from pruneinit.weights import prunable
@@ -274,3 +275,9 @@ def test_a_file_of_a_tied_model_that_the_first_version_wrote_and_could_not_read_
     ]
     torch.testing.assert_close(model(TOKENS), torch.tensor(expected))
     assert dict(pi.current_masks(model).counts) == {"head.weight": (14, 28)}
+
+
+def test_a_file_that_lacks_what_is_known_of_a_model_is_refused(tmp_path):
+    write_tensors(tmp_path / "a", {"0.weight": torch.ones(1)}, {"kind": "model", "tied": []})
+    with pytest.raises(pi.InputError, match="says nothing of chains, shared, signature: another version"):
+        pi.load(tmp_path / "a", into=nn.Linear(2, 2))

@@ -107,6 +107,8 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
     tensors, metadata = read_tensors(path)
     if metadata.get("kind") != "model":
         raise InputError(f"{path} holds {metadata.get('kind', 'something else')}, expected a model")
+    if missing := {"signature", "tied", "chains", "shared"} - metadata.keys():
+        raise InputError(f"{path} says nothing of {', '.join(sorted(missing))}: another version of pruneinit wrote it")
     _compare(metadata["signature"], _signature(into), path)
     if (groups := _tied(into)) != metadata["tied"]:
         raise InputError(f"{path} is of another model: it ties {metadata['tied']}, the model ties {groups}")
