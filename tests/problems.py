@@ -62,6 +62,24 @@ class TiedWeights(nn.Module):
         return self.head(torch.tanh(self.second(torch.tanh(self.first(x)))))
 
 
+class TwoNames(nn.Module):
+    """One layer, and one normalisation, each registered under two names; and two modules that share a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 6)
+        self.second = self.first
+        self.norm = nn.BatchNorm1d(6)
+        self.again = self.norm
+        self.other = nn.BatchNorm1d(6)
+        self.other.running_mean = self.norm.running_mean
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.norm(self.first(x)))
+        return self.head(torch.tanh(self.other(self.again(self.second(x)))))
+
+
 class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -106,6 +124,7 @@ PROBLEMS = [
     Problem("running-norm", normalised, (2, 4, 4), "running"),
     Problem("layer-run-twice", SharedLayer, (6,)),
     Problem("tied-weights", TiedWeights, (6,)),
+    Problem("module-of-two-names", TwoNames, (6,), "running"),
     Problem("attention", Attention, (4, 6)),
 ]
 

@@ -1,6 +1,8 @@
+import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -122,3 +124,64 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path):
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -9
     assert path.read_text() == "old"
+
+
+def test_a_full_disk_is_an_error_in_one_line_and_leaves_the_old_files(tmp_path):
+    write_text(tmp_path / "text", "old")
+    write_tensors(tmp_path / "tensors", {"a": torch.ones(1)}, {})
+    old = (tmp_path / "tensors").read_bytes()
+    code = """
+import resource, signal, sys, torch
+from pruneinit import InputError
+from pruneinit.files import write_tensors, write_text
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+for write in (lambda: write_text(sys.argv[1] + "/text", "x" * 9999),
+              lambda: write_tensors(sys.argv[1] + "/tensors", {"a": torch.ones(9999)}, {})):
+    try:
+        write()
+    except InputError as error:
+        print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True)
+    lines = run.stdout.splitlines()
+    assert len(lines) == 2
+    for line, name in zip(lines, ("text", "tensors"), strict=True):
+        assert line.startswith(f"cannot write {tmp_path / name}: ")
+        assert "File too large" in line
+        assert "free some space" in line
+    assert (tmp_path / "text").read_text() == "old"
+    assert (tmp_path / "tensors").read_bytes() == old
+    assert sorted(os.listdir(tmp_path)) == ["tensors", "text"]
+
+
+def test_no_space_left_is_an_error_in_one_line(tmp_path):
+    message = "cannot write .*/a: No space left on device; free some space"
+    with pytest.raises(InputError, match=message), replacing(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_pipe_is_not_replaced_and_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="cannot write .*pipe: it is a device or a pipe"):
+        write_text(tmp_path / "pipe", "x")
+    with pytest.raises(InputError, match="no file .*pipe"):
+        read_tensors(tmp_path / "pipe")
+
+
+def test_a_folder_is_no_file_to_read(tmp_path):
+    with pytest.raises(InputError, match="is a folder: expected a .safetensors file"):
+        read_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("method", ["open", "is_file"])
+def test_a_file_that_may_not_be_read_is_named(method, tmp_path, monkeypatch):
+    write_tensors(tmp_path / "a", {}, {})
+
+    def refuse(*args, **kwargs):  # root may read everything, so the file's mode does not do
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(InputError, match="cannot read .*/a: Permission denied; expected .* that you may read"):
+        read_tensors(tmp_path / "a")

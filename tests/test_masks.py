@@ -72,3 +72,10 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     write_tensors(tmp_path / "x.safetensors", {"a": torch.ones(2)}, {"kind": "model"})
     with pytest.raises(pi.InputError, match="holds a model, expected masks"):
         Masks.load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("metadata", [{}, {"shapes": {"b": [8]}}])
+def test_a_file_of_masks_without_their_shapes_is_refused(metadata, tmp_path):
+    write_tensors(tmp_path / "a", {"a": torch.ones(1, dtype=torch.uint8)}, {"kind": "masks"} | metadata)
+    with pytest.raises(pi.InputError, match="does not say the shapes of its masks"):
+        Masks.load(tmp_path / "a")

@@ -95,3 +95,75 @@ def test_separate_projections_of_attention_see_their_own_inputs():
     for leaf, x in (("q_proj_weight", q), ("k_proj_weight", k), ("v_proj_weight", v)):
         expected = functional.linear(x, getattr(model.attention, leaf)).square().mean().item()
         assert found[f"attention.{leaf}"] == pytest.approx(expected)
+
+
+class RunsLastFirst(nn.Module):
+    """Tied layers of which the one that is registered last runs first."""
+
+    def __init__(self, named, alias):
+        super().__init__()
+        self.named, self.alias, self.head = named, alias, nn.Linear(6, 3)
+        alias.weight = named.weight
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.named(3 * torch.tanh(self.alias(x)))).flatten(1).narrow(1, 0, 6))
+
+
+TIED = {
+    "linear": (lambda: RunsLastFirst(nn.Linear(6, 6), nn.Linear(6, 6)), (5, 6)),
+    "conv": (lambda: RunsLastFirst(nn.Conv1d(2, 2, 1), nn.Conv1d(2, 2, 1, bias=False)), (5, 2, 3)),
+    "transposed": (lambda: RunsLastFirst(nn.Conv1d(2, 2, 1), nn.ConvTranspose1d(2, 2, 1)), (5, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_of_tied_layers_the_one_that_runs_first_counts(name):
+    build, shape = TIED[name]
+    model, x = build().double(), torch.randn(shape, dtype=torch.float64)
+    bias = 0 if model.alias.bias is None else model.alias.bias.view(-1, *[1] * (x.dim() - 2))
+    expected = (model.alias(x) - bias).square().mean().item()
+    found = pi.second_moments(model, [(x, torch.zeros(5).long())])
+    assert list(found) == ["named.weight", "head.weight"]
+    assert found["named.weight"] == pytest.approx(expected)
+
+
+def test_a_linear_layer_tied_to_the_projections_of_attention_counts_where_it_runs_first():
+    class Borrows(Attention):
+        def __init__(self):
+            super().__init__()
+            self.projections, self.output = nn.Linear(6, 18), nn.Linear(6, 6)
+            self.projections.weight, self.output.weight = (
+                self.attention.in_proj_weight,
+                self.attention.out_proj.weight,
+            )
+
+        def forward(self, x):
+            return super().forward(self.output(2 * self.projections(x)[..., :6]))
+
+    model, x = Borrows().double(), torch.randn(5, 4, 6, dtype=torch.float64)
+    found = pi.second_moments(model, [(x, torch.zeros(5).long())])
+    projected = model.projections(x)
+    assert found == pytest.approx(
+        {
+            "attention.in_proj_weight": (projected - model.projections.bias).square().mean().item(),
+            "attention.out_proj.weight": (model.output(2 * projected[..., :6]) - model.output.bias)
+            .square().mean().item(),
+            "head.weight": found["head.weight"],
+        }
+    )  # fmt: skip
+
+
+def test_an_embedding_tied_to_a_layer_is_not_a_use_of_it():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = nn.Embedding(7, 6), nn.Linear(6, 7)
+            self.head.weight = self.embed.weight
+
+        def forward(self, tokens):
+            return self.head(self.embed(tokens).mean(1))
+
+    model, tokens = Tokens().double(), torch.arange(6).view(2, 3)
+    expected = functional.linear(model.embed(tokens).mean(1), model.head.weight).square().mean().item()
+    found = pi.second_moments(model, [(tokens, torch.zeros(2).long())])
+    assert found == pytest.approx({"head.weight": expected})

@@ -182,6 +182,15 @@ def test_an_empty_layer_is_named_in_a_warning_and_keeps_factor_one():
     ]
 
 
+def test_a_dense_layer_that_puts_out_nothing_is_not_scaled_to_nothing():
+    model = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 2))
+    model[0].weight.data = torch.tensor([[1.0, -1.0]])
+    masks = pi.Masks({"0.weight": torch.tensor([[True, False]])})
+    with pytest.warns(UserWarning, match="no signal reaches 0.weight"):
+        pi.rescale_(model, [(torch.ones(4, 2), torch.zeros(4).long())], masks=masks)
+    assert factor(model, "0.weight").item() == 1
+
+
 def test_calibration_keeps_the_signal_of_a_deep_tanh_network_where_pruning_kills_it():
     torch.manual_seed(0)
     model = nn.Sequential(*[m for _ in range(30) for m in (nn.Linear(100, 100), nn.Tanh())], nn.Linear(100, 10))
@@ -219,6 +228,8 @@ def test_calibrating_a_sparsified_model_needs_the_dense_moments():
         pi.rescale_(model, [batch])
     with pytest.raises(pi.InputError, match="targets has no second moment for 2.weight; it has 0.weight"):
         pi.rescale_(model, [batch], targets={"0.weight": 1.0})
+    with pytest.raises(pi.InputError, match="the target of 0.weight is -1: second moments are at least 0"):
+        pi.rescale_(model, [batch], targets={"0.weight": -1.0})
 
 
 def test_a_failed_call_leaves_earlier_factors_in_place():
@@ -270,3 +281,34 @@ def test_the_energy_of_the_dense_weight_survives_further_pruning():
         pi.sparsify_(model, pi.prune(model, pi.Random(seed=2), sparsity=sparsity, scope="layer"))
     pi.rescale_(model)
     assert {name: weight(model, name).norm().item() for name in norms} == pytest.approx(norms, rel=1e-6)
+
+
+class AliasFirst(nn.Module):
+    """Tied layers of which the one that is registered last runs first."""
+
+    def __init__(self):
+        super().__init__()
+        self.named, self.alias, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.alias.weight = self.named.weight
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.named(torch.tanh(self.alias(x)))))
+
+
+@pytest.mark.parametrize("order", ["rescale-first", "sparsify-first"])
+def test_tied_layers_are_calibrated_on_the_one_that_runs_first(order):
+    torch.manual_seed(0)
+    model = AliasFirst().double()
+    batch = (torch.randn(64, 6).double(), torch.zeros(64).long())
+    masks = pi.prune(model, pi.Random(), sparsity=0.5, scope="layer")
+
+    def first_run():
+        return (model.alias(batch[0]) - model.alias.bias).square().mean().item()
+
+    dense, targets = first_run(), pi.second_moments(model, [batch])
+    if order == "rescale-first":
+        pi.sparsify_(pi.rescale_(model, [batch], masks=masks), masks)
+    else:
+        pi.rescale_(pi.sparsify_(model, masks), [batch], targets=targets)
+    assert first_run() == pytest.approx(dense)
+    assert pi.second_moments(model, [batch]) == pytest.approx(targets)

@@ -151,8 +151,9 @@ def test_impossible_sparsities(sparsity, message):
         ({"sparsity": None, "scope": {"b": 0.5}}, "unknown weight 'b'"),
         ({"sparsity": None, "scope": {}}, "density of a must be given"),
         ({"sparsity": None, "scope": {"a": 1.5}}, "density of a must be given"),
+        ({"sparsity": None, "scope": {"a": "0.5"}}, "density of a must be given, in .0, 1.; got '0.5'"),
     ],
-    ids=["misspelt", "both", "stranger", "missing", "above-one"],
+    ids=["misspelt", "both", "stranger", "missing", "above-one", "a-string"],
 )
 def test_impossible_scopes(kwargs, message):
     with pytest.raises(pi.InputError, match=message):

@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from torch import nn
 
 import pruneinit as pi
 from problems import IDS, PROBLEMS
+from pruneinit.files import write_tensors
 from pruneinit.models import build
 from pruneinit.reparametrize import factor
 from pruneinit.weights import prunable
@@ -180,3 +182,102 @@ def test_a_file_with_another_librarys_parametrisation_needs_it_in_the_model(tmp_
 def test_a_folder_is_no_file_to_save_to(tmp_path):
     with pytest.raises(pi.InputError, match="it is a folder"):
         pi.save(nn.Linear(2, 2), tmp_path)
+
+
+class Positions(nn.Module):
+    """Adds a table that is a buffer, not persistent, of random values, and one that is made on the first run."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.randn(4), persistent=False)
+        self.register_buffer("made", None, persistent=False)
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        if self.made is None:
+            self.made = torch.randn(len(x), 1)
+        return self.layer(x + self.table) * self.made[: len(x)]
+
+
+@pytest.mark.parametrize("ran", [False, True], ids=["fresh", "fresh-but-run"])
+def test_buffers_that_are_not_persistent_come_back(ran, tmp_path):
+    model, x = nn.Sequential(Positions(), Positions()), torch.randn(3, 4)
+    model[1].table = model[0].table
+    expected = model(x)
+    pi.save(model, tmp_path / "a")
+    other = nn.Sequential(Positions(), Positions())
+    if ran:
+        other(torch.randn(5, 4))
+    keys = list(other.state_dict())
+    pi.load(tmp_path / "a", into=other)
+    assert torch.equal(other(x), expected)
+    assert other[0].table is other[1].table
+    assert list(other.state_dict()) == keys
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_frozen_parameters_are_frozen_after_loading_and_others_are_not(before, tmp_path):
+    model, _ = finished(PROBLEMS[0])
+    for parameter in model[0].parameters():
+        parameter.requires_grad_(False)
+    pi.save(model, tmp_path / "a")
+    other = PROBLEMS[0].model(seed=8).requires_grad_(before)
+    pi.load(tmp_path / "a", into=other)
+    assert [p.requires_grad for p in other.parameters()] == [p.requires_grad for p in model.parameters()]
+    assert [p.requires_grad for p in pi.densify_(other)[0].parameters()] == [False, False]
+
+
+def test_a_file_of_the_first_version_still_loads():
+    layers = nn.Conv1d(2, 3, 3), nn.BatchNorm1d(3), nn.Flatten(), nn.Linear(9, 3)
+    layers[1].weight.requires_grad_(False)
+    model = pi.load(Path(__file__).parent / "files" / "model-0.1.0.safetensors", into=nn.Sequential(*layers)).eval()
+    output = model(torch.linspace(-1, 1, 20).view(2, 2, 5))
+    expected = [[-0.182405651, 0.06848985, 0.294743359], [-0.386951327, 0.070540167, 0.650593042]]
+    torch.testing.assert_close(output, torch.tensor(expected))
+    assert dict(pi.current_masks(model).counts) == {"0.weight": (9, 18), "3.weight": (13, 27)}
+    assert not layers[1].weight.requires_grad  # the file does not say
+
+
+class Tied(nn.Module):
+    """An embedding, and a layer whose weight it is: the name that comes first is not that of the layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(7, 4), nn.Linear(4, 7, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens):
+        return self.head(self.embed(tokens).mean(1))
+
+
+TOKENS = torch.arange(6).view(2, 3)
+
+
+@pytest.mark.parametrize("target", ["fresh", "sparsified-otherwise"])
+def test_a_layer_tied_to_an_embedding_is_saved_and_loaded(target, tmp_path):
+    model, other = Tied(), Tied()
+    masks = pi.prune(model, pi.Magnitude(), sparsity=0.5)
+    pi.rescale_(pi.sparsify_(model, masks))
+    pi.save(model, tmp_path / "a")
+    if target != "fresh":
+        pi.sparsify_(other, pi.prune(other, pi.Random(), sparsity=0.3))
+    pi.load(tmp_path / "a", into=other)
+    assert torch.equal(other(TOKENS), model(TOKENS))
+    assert pi.current_masks(other) == masks
+    assert torch.equal(other.embed.weight, other.head.weight)
+
+
+def test_a_file_of_a_tied_model_that_the_first_version_wrote_and_could_not_read_loads():
+    model = pi.load(Path(__file__).parent / "files" / "tied-0.1.0.safetensors", into=Tied())
+    expected = [
+        [1.134770036, 1.321297765, 0.725863993, -0.50238651, 0.056680653, 1.910845637, -0.45530811],
+        [-0.002585963, 1.835937977, -0.368212312, 0.254847854, 0.218119651, 2.16285944, 0.23096621],
+    ]
+    torch.testing.assert_close(model(TOKENS), torch.tensor(expected))
+    assert dict(pi.current_masks(model).counts) == {"head.weight": (14, 28)}
+
+
+def test_a_file_that_lacks_what_is_known_of_a_model_is_refused(tmp_path):
+    write_tensors(tmp_path / "a", {"0.weight": torch.ones(1)}, {"kind": "model", "tied": []})
+    with pytest.raises(pi.InputError, match="says nothing of chains, shared, signature: another version"):
+        pi.load(tmp_path / "a", into=nn.Linear(2, 2))

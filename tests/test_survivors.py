@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import pickle
 
@@ -5,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 import pruneinit as pi
 from problems import IDS, PROBLEMS, Attention, TiedWeights
@@ -116,11 +118,34 @@ def test_densify_gives_back_a_plain_model_of_the_same_function(problem):
     pi.densify_(model)
     torch.testing.assert_close(model.eval()(x), expected)
     assert type(model) is type(problem.model())
-    assert {n: p.shape for n, p in model.named_parameters()} == {
-        n: p.shape for n, p in problem.model().named_parameters()
-    }
+    assert [(n, p.shape) for n, p in model.named_parameters()] == [
+        (n, p.shape) for n, p in problem.model().named_parameters()
+    ]
+    assert list(model.state_dict()) == list(problem.model().state_dict())
     assert all(model.get_parameter(n)[~m].count_nonzero() == 0 for n, m in masks.items())
     pickle.loads(pickle.dumps(model))
+
+
+def test_an_optimizer_of_the_original_model_fits_a_densified_one():
+    model, twin = PROBLEMS[0].model(), PROBLEMS[0].model()
+    optimizer = torch.optim.Adam(twin.parameters())
+    loss_of(twin, PROBLEMS[0].batch()).backward()
+    optimizer.step()
+    masks = pi.prune(model, pi.Random(), sparsity=0.5)
+    pi.rescale_(pi.sparsify_(pi.rescale_(model, masks=masks), masks))  # chains that come and go
+    pi.densify_(copy.deepcopy(model))
+    pi.densify_(model)
+    other = torch.optim.Adam(model.parameters())
+    other.load_state_dict(optimizer.state_dict())
+    assert all(other.state[p]["exp_avg"].shape == p.shape for p in model.parameters())
+
+
+def test_bias_and_weight_of_a_stable_branch_come_back_in_order():
+    model = nn.Sequential(*(PROBLEMS[IDS.index("residual")].model()[i] for i in (0, 1)))
+    before = list(model.state_dict())
+    pi.stabilize_residuals_(model, torch.zeros(1, 6).double())
+    pi.sparsify_(model, pi.prune(model, pi.Magnitude(), sparsity=0.5))
+    assert list(pi.densify_(model).state_dict()) == before
 
 
 def test_pickling_a_sparsified_model_says_how_to_save_it():
@@ -249,6 +274,70 @@ def test_a_parametrisation_of_another_library_is_named():
     model = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 2))
     with pytest.raises(pi.InputError, match=r"0.weight is already parametrised by _WeightNorm"):
         pi.sparsify_(model, pi.Masks({"0.weight": torch.ones(4, 4).bool()}))
+
+
+@pytest.mark.parametrize("on", ["first", "second"])
+def test_a_parametrisation_of_another_library_is_found_on_every_name_of_a_tied_weight(on):
+    model = TiedWeights()
+    torch.nn.utils.parametrizations.spectral_norm(model.get_submodule(on))
+    x = torch.randn(4, 6)
+    model.eval()
+    before = model(x)
+    masks = pi.Masks({"first.weight": torch.ones(6, 6).tril().bool()})
+    for use in (
+        lambda: pi.sparsify_(model, masks),
+        lambda: pi.rescale_(model, masks=masks),
+        lambda: pi.score(model, pi.Magnitude()),
+        lambda: pi.second_moments(model, [(x, torch.zeros(4).long())]),
+    ):
+        with pytest.raises(pi.InputError, match=r"first.weight .*parametrised by _SpectralNorm"):
+            use()
+    assert torch.equal(model(x), before)
+
+
+def test_a_layer_with_spectral_norm_that_has_two_names_can_be_scored():
+    model = TiedWeights()
+    model.second = torch.nn.utils.parametrizations.spectral_norm(model.first)
+    assert pi.score(model, pi.Magnitude()).keys() == {"first.weight", "head.weight"}
+
+
+def test_all_works_the_same_within_the_cache_of_parametrisations():
+    problem = PROBLEMS[IDS.index("tied-weights")]
+    batch, found = problem.batch(), []
+    for cached in (False, True):
+        model, _ = pruned(problem)
+        with parametrize.cached() if cached else contextlib.nullcontext():
+            model(batch[0])  # fills the cache
+            scores = pi.score(model, pi.Snip(), [batch])
+            fresh = pi.Magnitude()(model)
+            masks = pi.select(scores, 0.8, within=pi.current_masks(model))
+            moments = pi.second_moments(model, [batch], masks=masks)
+            loss_of(model, batch).backward()  # what was read without gradients must not be in the cache
+            gradient = stored(model, "first.weight").grad.clone()
+            output = pi.rescale_(pi.sparsify_(model, masks))(batch[0])
+            found.append([*scores.values(), *fresh.values(), torch.tensor(list(moments.values())), gradient, output])
+    assert found[0][0].any()
+    for plain, within in zip(*found, strict=True):
+        torch.testing.assert_close(plain, within)
+
+
+def test_a_model_that_caches_parametrisations_in_its_forward_pass_is_scored_with_the_overrides():
+    class Caches(TiedWeights):
+        def forward(self, x):
+            with parametrize.cached():
+                return super().forward(x)
+
+    batch = PROBLEMS[0].batch(dtype=torch.float32)
+    batch = (torch.randn(len(batch[1]), 6), batch[1])
+    model, twin = Caches(), TiedWeights()
+    twin.load_state_dict(model.state_dict())
+    masks = pi.prune(model, pi.Random(), sparsity=0.5)
+    for net in (model, twin):
+        pi.sparsify_(net, masks)
+    with parametrize.cached():
+        model(batch[0])
+        scores = pi.score(model, pi.Snip(), [batch])
+    assert all(torch.equal(scores[n], s) for n, s in pi.score(twin, pi.Snip(), [batch]).items())
 
 
 def test_a_weight_tied_to_an_embedding_keeps_its_own_name():

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -97,6 +99,66 @@ def test_a_lazy_layer_is_an_error_until_it_has_run():
         prunable(model)
     model(torch.zeros(1, 4))
     assert prunable(model)["0.weight"].shape == (3, 4)
+
+
+LAZY = {
+    "linear": lambda: nn.LazyLinear(3),
+    "batch-norm": lambda: nn.LazyBatchNorm1d(),
+    "batch-norm-without-parameters": lambda: nn.LazyBatchNorm1d(affine=False),
+}
+
+
+@pytest.mark.parametrize("kind", LAZY)
+def test_lazy_modules_are_named_wherever_a_model_goes(kind, tmp_path):
+    masks, batches = pi.Masks({"0.weight": torch.eye(4).bool()}), [(torch.zeros(2, 4), torch.zeros(2).long())]
+    pi.save(nn.Linear(2, 2), tmp_path / "a")
+    for use in (
+        lambda m: pi.prune(m, pi.Magnitude(), sparsity=0.5),
+        lambda m: pi.prune(m, pi.Snip(norm="batch"), batches, sparsity=0.5),
+        lambda m: pi.edge_of_chaos_(m, "relu"),
+        lambda m: pi.rescale_(m, masks=masks),
+        lambda m: pi.rescale_(m, batches, masks=masks, norm="batch"),
+        lambda m: pi.diagnose(m, batches, masks, norm="batch"),
+        lambda m: pi.stabilize_residuals_(m, batches[0][0]),
+        lambda m: pi.sparsify_(m, masks),
+        lambda m: pi.save(m, tmp_path / "b"),
+        lambda m: pi.load(tmp_path / "a", into=m),
+    ):
+        with pytest.raises(pi.InputError, match=r"1\.(weight|running_mean) has no shape yet: run the model once"):
+            use(nn.Sequential(nn.Linear(4, 4), LAZY[kind](), nn.Linear(4, 3)))
+
+
+class Empty(nn.Module):
+    """A model with layers of no outputs and no inputs."""
+
+    def __init__(self):
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch has nothing to initialise there and says so
+            self.into, self.out_of, self.head = nn.Linear(4, 0), nn.Linear(0, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.out_of(self.into(x)) + 1))
+
+
+@pytest.mark.parametrize("initialize", [pi.edge_of_chaos_, pi.orthogonal_, pi.delta_orthogonal_])
+@pytest.mark.parametrize("scope", ["global", "layer", "erk"])
+def test_layers_of_no_size_are_passed_over(initialize, scope, tmp_path):
+    model, batch = Empty(), (torch.randn(2, 4), torch.zeros(2).long())
+    assert list(prunable(model)) == ["head.weight"]
+    initialize(model, "tanh", generator=torch.Generator().manual_seed(0))
+    masks = pi.prune(model, pi.Snip(), [batch], sparsity=0.6, scope=scope)
+    assert dict(masks.counts) == {"head.weight": (6, 15)}
+    assert pi.diagnose(model, [batch], masks).sparsity == pytest.approx(0.6)
+    pi.sparsify_(pi.rescale_(model, [batch], masks=masks), masks)
+    pi.save(model, tmp_path / "a")
+    assert torch.equal(pi.load(tmp_path / "a", into=Empty())(batch[0]), model(batch[0]))
+    assert pi.densify_(model).out_of.weight.shape == (5, 0)
+
+
+def test_a_model_of_nothing_but_layers_of_no_size_has_nothing_to_prune():
+    with pytest.raises(pi.InputError, match="ModuleList has nothing to prune"):
+        prunable(nn.ModuleList([Empty().into]))
 
 
 def test_names_survive_a_parametrisation():

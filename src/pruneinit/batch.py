@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,15 +20,21 @@ def each(batches: Batches | None) -> Iterator[Any]:
     """The batches one by one, with a clear error for what is not an iterable of non-empty batches.
 
     Raises:
-        InputError: There are none, one of them holds no example, or a single batch was given instead of a list.
+        InputError: There are none, one of them holds no example, or a single batch or something else was given
+            instead of a list.
     """
     if batches is None:
         raise InputError("this needs data: pass batches=[(inputs, labels), ...]")
-    if isinstance(batches, Tensor) or (isinstance(batches, tuple) and batches and isinstance(batches[0], Tensor)):
+    single = isinstance(batches, tuple) and batches and isinstance(batches[0], Tensor)
+    if single or isinstance(batches, (Tensor, Mapping)):
         raise InputError("batches must be an iterable of batches, got a single batch; pass [batch]")
+    if isinstance(batches, (str, bytes)) or not (hasattr(batches, "__iter__") or hasattr(batches, "__getitem__")):
+        raise InputError(f"batches must be an iterable of (inputs, labels), got {type(batches).__name__}")
     empty = True
     for batch in batches:
         empty = False
+        if batch is None:
+            raise InputError("a batch is None: expected (inputs, labels)")
         if batch_size(batch) == 0:
             raise InputError(f"a batch is empty: {describe(batch)}")
         yield batch
@@ -60,6 +66,31 @@ def joined(batches: Batches) -> Any:
         return pytree.tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *every)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"the batches cannot be joined to one, their shapes differ: {describe(every)}") from error
+
+
+def blame(batch: Any) -> None:
+    """Name a batch as the cause of a result that is not finite, if it is: if it holds NaN or inf.
+
+    Minus infinity is none: attention masks are made of it.
+
+    Raises:
+        InputError: A tensor of the batch holds NaN or inf.
+
+    Example:
+        >>> blame((torch.tensor([1.0, torch.nan]), torch.zeros(1)))
+        Traceback (most recent call last):
+        ...
+        pruneinit.errors.InputError: the batch (float32 2, float32 1) holds NaN or inf: 1 of the 2 values of ...
+    """
+    for number, tensor in enumerate(tensors(batch), start=1):
+        if not tensor.is_floating_point():
+            continue
+        bad = int((tensor.isnan() | tensor.isposinf()).count_nonzero())
+        if bad:
+            raise InputError(
+                f"the batch {describe(batch)} holds NaN or inf: {bad:,} of the {tensor.numel():,} values of its tensor "
+                f"{number}; clean the data"
+            )
 
 
 def tensors(tree: Any) -> list[Tensor]:

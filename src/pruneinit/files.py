@@ -30,12 +30,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     A reader, or the next start after a kill, sees the old file or the new one, never half of one.
 
     Raises:
-        InputError: The folder cannot be made or written.
+        InputError: The folder cannot be made or written, the disk is full, or `path` is no file.
     """
     target = Path(path)
-    if target.is_dir():
-        raise InputError(f"cannot write {target}: it is a folder; give the name of a file in it")
     try:
+        if target.is_dir():
+            raise InputError(f"cannot write {target}: it is a folder; give the name of a file in it")
+        if target.exists() and not target.is_file():
+            raise InputError(f"cannot write {target}: it is a device or a pipe; give the name of a file")
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:
@@ -52,6 +54,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(mask)
         part.chmod(0o666 & ~mask)
         part.replace(target)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {target}: {error.strerror or error}; free some space or choose another folder"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -101,18 +107,20 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], m
     text = json.dumps(metadata, sort_keys=True)
     entry = json.dumps({"checksum": _checksum(flat, text), "metadata": text})
     with replacing(path) as part:
-        save_file(flat, part, metadata={ENTRY: entry})
+        try:
+            save_file(flat, part, metadata={ENTRY: entry})
+        except SafetensorError as error:  # which is how it reports a full disk
+            raise OSError(str(error)) from error
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `write_tensors` wrote: the tensors (on the CPU) and the metadata.
 
     Raises:
-        InputError: The file is missing, truncated, altered, or not one of ours.
+        InputError: The file is missing, unreadable, truncated, altered, or not one of ours.
     """
     file = Path(path)
-    if not file.is_file():
-        raise InputError(f"no file {file}: expected a .safetensors file written by pruneinit")
+    _check_readable(file)
     try:
         with safe_open(file, framework="pt") as opened:
             header = opened.metadata() or {}
@@ -130,6 +138,18 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         raise InputError(f"{file} was altered: its contents do not match the checksum; copy or save it again")
     metadata: dict[str, Any] = json.loads(entry["metadata"])
     return tensors, metadata
+
+
+def _check_readable(file: Path) -> None:
+    expected = "expected a .safetensors file written by pruneinit"
+    try:
+        if file.is_dir():
+            raise InputError(f"{file} is a folder: {expected}")
+        if not file.is_file():
+            raise InputError(f"no file {file}: {expected}")
+        file.open("rb").close()
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}; {expected} that you may read") from error
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:

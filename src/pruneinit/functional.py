@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -12,11 +13,11 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _NormBase
 
-from pruneinit.batch import describe
+from pruneinit.batch import blame, describe
 from pruneinit.errors import InputError, unknown
 from pruneinit.masks import Masks, check_masks
-from pruneinit.reparametrize import replaced, tied_names
-from pruneinit.weights import prunable, weight
+from pruneinit.reparametrize import copied_state, replaced, require_ours, tied_names
+from pruneinit.weights import owner, prunable, uncompiled, weight
 
 Norm = Literal["batch", "running"]
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -36,15 +37,22 @@ def effective_weights(model: nn.Module, masks: Masks | None) -> dict[str, Tensor
         masks: Which weights are wanted, and what of each is kept; None for all prunable weights.
 
     Raises:
-        InputError: A mask is of another model.
+        InputError: A mask is of another model, or tied layers read a weight as different tensors.
     """
-    if masks is None:
-        return {name: weight(model, name).detach() for name in prunable(model)}
-    check_masks(masks, {name: found.shape for name, found in prunable(model).items()})
+    weights = prunable(model)
+    check_masks(masks or {}, {name: found.shape for name, found in weights.items()})
+    wanted = weights if masks is None else masks
+    # Tied layers of which one reads the tensor through weight norm compute with two tensors, and have no one score.
+    shared = (w for w in weights.values() if w.name in wanted and w.aliases)
+    require_ours(model, [w.name for w in shared if len({id(owner(model, n)[0]) for n in (w.name, *w.aliases)}) > 1])
     found = {}
-    for name, (kept, total) in masks.counts.items():
+    for name in wanted:
         tensor = weight(model, name).detach()
-        found[name] = tensor if kept == total else tensor * masks[name].to(tensor.device)
+        if masks is not None and masks.counts[name][0] < masks.counts[name][1]:
+            tensor = tensor * masks[name].to(tensor.device)
+        elif weights[name].aliases:
+            tensor = tensor.clone()  # an embedding with max_norm that is tied to it would write to it
+        found[name] = tensor
     return found
 
 
@@ -57,6 +65,7 @@ def scalar(value: Any, batch: Any) -> Tensor:
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise InputError(f"the loss must be a scalar tensor, got {describe(value)}")
     if not bool(value.isfinite()):
+        blame(batch)
         raise InputError(
             f"the loss is {value.item()} on the batch given, {describe(batch)}: check the data for NaN, or the "
             "initialisation for overflow (pruneinit.edge_of_chaos_)"
@@ -70,13 +79,14 @@ def call(model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Any], ov
     Raises:
         InputError: The batch does not fit the model.
     """
+    model = uncompiled(model)
     tied = tied_names(model)
     wanted = {alias: tensor for name, tensor in overrides.items() for alias in tied[name]}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    copies = copied_state(model)
     try:
-        with replaced(model, wanted) as plain:
-            tensors = {f"model.{name}": t for name, t in (buffers | plain).items()}
-            return functional_call(_WithLoss(model, loss), tensors, (batch,))
+        with replaced(model, wanted) as plain, eager():
+            tensors = {f"model.{name}": t for name, t in (copies | plain).items()}
+            return functional_call(_WithLoss(model, loss), tensors, (batch,), tie_weights=False)
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
         if isinstance(error, InputError):
             raise
@@ -105,7 +115,7 @@ def scoring_mode(model: nn.Module, norm: Norm | None) -> Iterator[None]:
         )
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
-        with torch.random.fork_rng(devices), torch.enable_grad():
+        with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
             model.eval()
             for module in normalisations:
                 module.training = norm == "batch"
@@ -113,6 +123,19 @@ def scoring_mode(model: nn.Module, norm: Norm | None) -> Iterator[None]:
     finally:
         for any_module, training in modes:
             any_module.training = training
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Run what `torch.compile` has compiled as plain PyTorch.
+
+    Each set of replaced weights would be compiled anew, for seconds, and the autograd graph would be one operation.
+    """
+    if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and the import would take a second
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 class _WithLoss(nn.Module):

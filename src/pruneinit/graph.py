@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
 from pruneinit.batch import describe, mapped, tensors
 from pruneinit.errors import InputError
-from pruneinit.functional import scoring_mode
-from pruneinit.reparametrize import replaced, tied_names
-from pruneinit.weights import plain_name, weight
+from pruneinit.functional import eager, scoring_mode
+from pruneinit.reparametrize import copied_state, replaced, tied_names
+from pruneinit.weights import plain_name, require_shapes, uncompiled, weight
 
 
 class Graph:
@@ -26,6 +28,8 @@ class Graph:
         nodes: The autograd nodes in order of computation.
         parameters: For the index of a leaf node that is a parameter, the parameter's name.
         children: For each node, the indices of the nodes whose results it takes (None for constants).
+        consumers: For each node, what takes its result: pairs of an operation and the position among its inputs;
+            the operation is -1 where the model returns it.
         ancestors: For each node, the bit set of the nodes it was computed from and itself, parameters left out.
     """
 
@@ -40,6 +44,13 @@ class Graph:
         self.children = [
             [None if child is None else index[child] for child, _ in node.next_functions] for node in self.nodes
         ]
+        self.consumers: list[list[tuple[int, int]]] = [[] for _ in self.nodes]
+        for i, children in enumerate(self.children):
+            for at, child in enumerate(children):
+                if child is not None:
+                    self.consumers[child].append((i, at))
+        for at, output in enumerate(outputs):
+            self.consumers[index[output.grad_fn]].append((-1, at))
         self.ancestors: list[int] = []
         for i, children in enumerate(self.children):
             reach = 0 if i in self.parameters else 1 << i
@@ -53,15 +64,16 @@ class Graph:
         """The operation's name, for example `"AddmmBackward0"`."""
         return str(self.nodes[node].name())
 
+    def parameter(self, node: int | None) -> int | None:
+        """The leaf index of the parameter that a node is, directly or through transposes and views; else None."""
+        while node is not None and self.name(node).startswith(_VIEWS) and not self.ancestors[node]:
+            node = self.children[node][0]
+        return node if node in self.parameters else None
+
     def parameters_of(self, node: int) -> dict[int, str]:
         """The parameters that an operation takes directly, or through transposes and views; by leaf index."""
-        found: dict[int, str] = {}
-        for child in self.children[node]:
-            while child is not None and self.name(child).startswith(_VIEWS) and not self.ancestors[child]:
-                child = self.children[child][0]
-            if child is not None and child in self.parameters:
-                found[child] = self.parameters[child]
-        return found
+        leaves = [self.parameter(child) for child in self.children[node]]
+        return {leaf: self.parameters[leaf] for leaf in leaves if leaf is not None}
 
     def _has_data(self, node: int) -> bool:
         """False for a parameter and for views of one. An embedding, which has no other input, is data."""
@@ -97,26 +109,45 @@ def trace(model: nn.Module, example: Any) -> Graph:
         example: A tensor, a tuple of positional arguments, or a dictionary of keyword arguments.
 
     Raises:
-        InputError: The model cannot be run on the example, or returns nothing that depends on its parameters.
+        InputError: The model cannot be run on the example, returns nothing that depends on its parameters, or hides
+            operations in reentrant checkpoints.
     """
+    model = uncompiled(model)
+    require_shapes(model)
+    copies = copied_state(model)
     parameters = {plain_name(name): weight(model, plain_name(name)) for name, _ in model.named_parameters()}
-    leaves = {n: t.detach().requires_grad_() for n, t in parameters.items() if t.dtype.is_floating_point}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    leaves = {n: copies.get(n, t).detach().requires_grad_() for n, t in parameters.items() if t.is_floating_point()}
     example = mapped(_differentiable, example)
     args = example if isinstance(example, tuple) else () if isinstance(example, dict) else (example,)
     kwargs = example if isinstance(example, dict) else {}
     with scoring_mode(model, "running"):
         try:
             tied = tied_names(model)
-            with replaced(model, {alias: t for name, t in leaves.items() for alias in tied[name]}) as plain:
-                output = functional_call(model, buffers | plain, args, kwargs)
+            with (
+                replaced(model, {alias: t for name, t in leaves.items() for alias in tied[name]}) as plain,
+                eager(),
+                _WithoutZeros(),
+            ):
+                output = functional_call(model, copies | plain, args, kwargs, tie_weights=False)
         except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(f"the model cannot be run on the example given, {describe(example)}: {reason}") from error
     outputs = [t for t in tensors(output) if t.grad_fn is not None]
     if not outputs:
         raise InputError("the model's output does not depend on its parameters; it may run under no_grad")
-    return Graph(outputs, {id(t): name for name, t in leaves.items()})
+    graph = Graph(outputs, {id(t): name for name, t in leaves.items()})
+    if any(graph.name(node).startswith("CheckpointFunction") for node in range(len(graph.nodes))):
+        raise InputError("checkpointed blocks hide their operations: call checkpoint(..., use_reentrant=False)")
+    return graph
+
+
+class _WithoutZeros(TorchFunctionMode):
+    """Leaves out additions of the number 0, with which `sum()` begins: in the graph it is like any other constant."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in (Tensor.add, torch.add) and len(args) == 2 and type(args[1]) in (int, float) and args[1] == 0:
+            return args[0].clone()
+        return function(*args, **(kwargs or {}))
 
 
 def _differentiable(leaf: Any) -> Any:

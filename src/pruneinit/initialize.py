@@ -19,7 +19,7 @@ from pruneinit.errors import InputError
 from pruneinit.meanfield import ActivationSpec, default_sigma_b, edge_of_chaos
 from pruneinit.meanfield import activation as resolved
 from pruneinit.meanfield.gaussian import check_number
-from pruneinit.weights import Weight, owner, prunable
+from pruneinit.weights import Weight, owner, prunable, uncompiled
 
 _LAYERS = (nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention)
 _RUNNING_NORMS = nn.modules.batchnorm._NormBase  # Every batch and instance normalisation, lazy ones too.
@@ -188,6 +188,7 @@ def _initialize_(
     if check_number("sigma_w", sigma_w) == 0:
         raise InputError("sigma_w must be above 0, got 0")
     check_number("sigma_b", sigma_b)
+    given, model = model, uncompiled(model)
     _refuse_changed(model)
     weights = prunable(model)
     generator = generator or torch.default_generator
@@ -202,17 +203,13 @@ def _initialize_(
         for module in model.modules():
             if isinstance(module, _NORMS):
                 _reset_norm_(module)
-    return model
+    return given
 
 
 def _refuse_changed(model: nn.Module) -> None:
     for path, module in model.named_modules():
         if not isinstance(module, (*_LAYERS, *_NORMS)):
             continue
-        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module._parameters.values()):
-            raise InputError(
-                f"{path or 'model'} has no shape yet: run the model once on an example before initializing"
-            )
         # torch.nn.utils.prune, weight_norm and spectral_norm of old leave these names behind.
         hooked = any(name.endswith(("_orig", "_g")) for name in module._parameters)
         if hooked or parametrize.is_parametrized(module):

@@ -142,6 +142,8 @@ class Masks(Mapping[str, Tensor]):
         if metadata.get("kind") != "masks":
             raise InputError(f"{path} holds a {metadata.get('kind', 'thing of unknown kind')}, expected masks")
         masks = {}
+        if "shapes" not in metadata or metadata["shapes"].keys() != packed.keys():
+            raise InputError(f"{path} does not say the shapes of its masks: another version of pruneinit wrote it")
         for name, shape in metadata["shapes"].items():
             count = int(np.prod(shape, dtype=np.int64))
             bits = np.unpackbits(packed[name].numpy(), count=count)

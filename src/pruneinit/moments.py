@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from pruneinit.batch import Batches, batch_size, each
+from pruneinit.batch import Batches, batch_size, blame, each
 from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scoring_mode
 from pruneinit.masks import Masks
-from pruneinit.weights import Weight, owner, prunable
+from pruneinit.weights import Weight, layers, owner, prunable
 
 Watcher = Callable[[str, Tensor], Tensor | None]
 
@@ -43,7 +44,7 @@ def second_moments(
         times counts the first time. It may be inf or NaN where the forward pass overflows.
 
     Raises:
-        InputError: A batch does not fit the model, or `norm` is missing where it matters.
+        InputError: A batch does not fit the model or holds NaN, or `norm` is missing where it matters.
 
     Example:
         >>> model = nn.Linear(2, 1)
@@ -79,6 +80,8 @@ def moments_of(
                 call(model, batch, loss, overrides)
             size = batch_size(batch)
             examples += size
+            if not all(map(math.isfinite, seen.values())):
+                blame(batch)
             for name, value in seen.items():
                 sums[name] = sums.get(name, 0.0) + size * value
     return {name: value / examples for name, value in sums.items()}
@@ -95,20 +98,27 @@ def watch(model: nn.Module, overrides: Mapping[str, Tensor], watcher: Watcher) -
     handles: list[RemovableHandle] = []
     try:
         for found in prunable(model).values():
-            module, _ = owner(model, found.name)
-            parent = model.get_submodule(found.name.rpartition(".")[0].rpartition(".")[0])
-            if found.kind == "attention":
-                hook = _attention_hook(found, overrides, watcher)
-                handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-            elif isinstance(parent, nn.MultiheadAttention):
-                # Attention multiplies by its output projection itself; the layer is never called.
-                handles.append(parent.register_forward_hook(_projection_hook(found, module, watcher)))
-            else:
-                handles.append(module.register_forward_hook(_layer_hook(found, watcher)))
+            # Every layer that shares a tied weight, since it may run before the one that gave the weight its name.
+            for name, module in layers(model, found):
+                handles.append(_hooked(model, found, name, module, overrides, watcher))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _hooked(
+    model: nn.Module, found: Weight, name: str, module: nn.Module, overrides: Mapping[str, Tensor], watcher: Watcher
+) -> RemovableHandle:
+    """Hook the layer that owns the weight `found` under `name`, which is another name of it where weights are tied."""
+    if isinstance(module, nn.MultiheadAttention):
+        hook = _attention_hook(found, name.rpartition(".")[2], overrides, watcher)
+        return module.register_forward_pre_hook(hook, with_kwargs=True)
+    parent, _ = owner(model, name.rpartition(".")[0])
+    if isinstance(parent, nn.MultiheadAttention):
+        # Attention multiplies by its output projection itself; the layer is never called.
+        return parent.register_forward_hook(_projection_hook(found, module, watcher))
+    return module.register_forward_hook(_layer_hook(found, watcher))
 
 
 def mean_square(output: Tensor) -> float:
@@ -141,10 +151,8 @@ def _layer_hook(found: Weight, watcher: Watcher) -> Callable[[nn.Module, Any, Te
 
 
 def _attention_hook(
-    found: Weight, overrides: Mapping[str, Tensor], watcher: Watcher
+    found: Weight, leaf: str, overrides: Mapping[str, Tensor], watcher: Watcher
 ) -> Callable[[nn.Module, Any, Any], None]:
-    leaf = found.name.rpartition(".")[2]
-
     def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
         given = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
         inputs = [given.get(name) for name in ("query", "key", "value")]

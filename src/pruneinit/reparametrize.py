@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pruneinit.errors import InputError
-from pruneinit.weights import every_weight, owner, plain_name, raw
+from pruneinit.weights import every_weight, owner, plain_name, raw, uncached, uncompiled
 
 
 class Link(nn.Module):
@@ -64,7 +64,7 @@ def tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
         ('b.weight', 'a.weight')
     """
     groups: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
+    for name, parameter in uncompiled(model).named_parameters(remove_duplicate=False):
         groups.setdefault(id(parameter), []).append(plain_name(name))
     return {name: (name, *(other for other in group if other != name)) for group in groups.values() for name in group}
 
@@ -78,10 +78,11 @@ def chain(model: nn.Module, name: str) -> list[nn.Module]:
 
 
 def set_chain_(model: nn.Module, names: Sequence[str], modules: Iterable[nn.Module]) -> None:
-    """Give the parameter known under `names` a new chain. The parameter object and its values stay."""
+    """Give the parameter known under `names` a new chain. The parameter object, its values and its place stay."""
     modules = list(modules)
     for name in names:
         module, leaf = owner(model, name)
+        order = _order(module)
         if parametrize.is_parametrized(module, leaf):
             _own_class_(module)
             parametrize.remove_parametrizations(module, leaf, leave_parametrized=False)
@@ -90,6 +91,8 @@ def set_chain_(model: nn.Module, names: Sequence[str], modules: Iterable[nn.Modu
         for link in modules:
             # unsafe: the stored values of a pruned weight have another shape than the tensor, which is the point.
             parametrize.register_parametrization(module, leaf, link, unsafe=True)
+        _keep_order_(module, order)
+    parametrize._cache.clear()  # within parametrize.cached(): the tensors there are those of before
 
 
 def set_stored_(model: nn.Module, name: str, values: Tensor) -> None:
@@ -97,6 +100,7 @@ def set_stored_(model: nn.Module, name: str, values: Tensor) -> None:
     parameter = stored(model, name)
     parameter.data = values.detach().to(parameter.dtype).contiguous()
     parameter.grad = None
+    parametrize._cache.clear()
 
 
 def stored(model: nn.Module, name: str) -> nn.Parameter:
@@ -112,7 +116,7 @@ def reparametrized(model: nn.Module) -> Iterator[str]:
     """The names of all tensors with a chain of ours, each tied tensor once, a weight by its name in `prunable`."""
     seen: set[int] = set()
     weights = {id(stored(model, found.name)): found.name for found in every_weight(model)}
-    for path, module in model.named_modules():
+    for path, module in uncompiled(model).named_modules():
         if not parametrize.is_parametrized(module) or isinstance(module, parametrize.ParametrizationList):
             continue
         for leaf in cast(nn.ModuleDict, module.parametrizations):
@@ -123,20 +127,22 @@ def reparametrized(model: nn.Module) -> Iterator[str]:
             yield weights.get(id(stored(model, name)), name)
 
 
-def require_ours(model: nn.Module, name: str) -> list[nn.Module]:
-    """The chain of `name`, provided every link of it is ours.
+def require_ours(model: nn.Module, names: Iterable[str]) -> None:
+    """See that every link on the tensors `names` is ours, also under the other names of tied ones.
 
     Raises:
-        InputError: Somebody else's parametrisation (weight norm, spectral norm, ...) is on the tensor.
+        InputError: Somebody else's parametrisation (weight norm, spectral norm, ...) is on one of them.
     """
-    links = chain(model, name)
-    foreign = [type(link).__name__ for link in links if not isinstance(link, Link)]
-    if foreign:
-        raise InputError(
-            f"{name} is already parametrised by {', '.join(foreign)}: remove that first "
-            "(torch.nn.utils.parametrize.remove_parametrizations), or leave the weight out with exclude="
-        )
-    return links
+    tied = tied_names(model)
+    for name in names:
+        for alias in tied[name]:
+            foreign = [type(link).__name__ for link in chain(model, alias) if not isinstance(link, Link)]
+            if foreign:
+                known = name if alias == name else f"{name} (tied to {alias})"
+                raise InputError(
+                    f"{known} is already parametrised by {', '.join(foreign)}: remove that first "
+                    "(torch.nn.utils.parametrize.remove_parametrizations), or leave the weight out with exclude="
+                )
 
 
 @contextmanager
@@ -149,23 +155,49 @@ def replaced(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[dict[s
 
     Yields:
         The tensors that are not behind a parametrisation, for `torch.func.functional_call`, which would hand the
-        others to the parametrisation as a new value to store.
+        others to the parametrisation as a new value to store. A module that has two names is listed under one:
+        `functional_call` would put back for the second name what it had put in for the first. For the same reason it
+        must be told `tie_weights=False`.
     """
     plain: dict[str, Tensor] = {}
     lists: list[nn.ModuleList] = []
+    seen: set[tuple[int, str]] = set()
     try:
         for name, tensor in tensors.items():
             module, leaf = owner(model, name)
+            if (id(module), leaf) in seen:
+                continue
+            seen.add((id(module), leaf))
             if parametrize.is_parametrized(module, leaf):
                 links = cast(nn.ModuleList, cast(nn.ModuleDict, module.parametrizations)[leaf])
                 links.append(_Instead(tensor))
                 lists.append(links)
             else:
                 plain[name] = tensor
-        yield plain
+        with uncached():
+            yield plain
     finally:
         for links in lists:
             del links[-1]
+
+
+def copied_state(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of all that a forward pass may write to, for `functional_call`: each module once, shared ones shared.
+
+    These are the buffers, and the embeddings with `max_norm`, which shorten their own vectors.
+    """
+    copies: dict[int, Tensor] = {}
+    named: dict[str, Tensor] = {}
+    for path, module in model.named_modules():
+        written = dict(module._buffers)
+        if getattr(module, "max_norm", None) is not None:
+            written |= module._parameters
+        for leaf, tensor in written.items():
+            if tensor is not None:
+                if id(tensor) not in copies:
+                    copies[id(tensor)] = tensor.detach().clone()
+                named[f"{path}.{leaf}" if path else leaf] = copies[id(tensor)]
+    return named
 
 
 class _Instead(nn.Module):
@@ -195,6 +227,25 @@ def factor(model: nn.Module, name: str, role: str | None = None) -> Tensor:
         if isinstance(link, Scale) and (role is None or link.role == role):
             product = product * link.factor
     return product
+
+
+def _order(module: nn.Module) -> tuple[str, ...]:
+    """The parameters of a module in the order that they had before any of them got a chain."""
+    order = getattr(module.parametrizations, "order", None) if parametrize.is_parametrized(module) else None
+    return order or tuple(module._parameters)
+
+
+def _keep_order_(module: nn.Module, order: tuple[str, ...]) -> None:
+    """Put the plain parameters of a module in order, and remember the order while others have a chain.
+
+    PyTorch puts a parameter whose parametrisation is removed last, and optimizers know parameters by their position.
+    """
+    place = {leaf: i for i, leaf in enumerate(order)}
+    plain = sorted(module._parameters.items(), key=lambda item: place.get(item[0], len(place)))
+    module._parameters.clear()
+    module._parameters.update(plain)
+    if parametrize.is_parametrized(module):
+        cast(Any, module.parametrizations).order = order
 
 
 def _own_class_(module: nn.Module) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from pruneinit.batch import Batches, joined
+from pruneinit.batch import Batches, blame, joined
 from pruneinit.errors import InputError, unknown
 from pruneinit.functional import Loss, Norm, call, cross_entropy, scoring_mode
 from pruneinit.masks import Masks, check_masks
@@ -140,8 +140,7 @@ def rescaling_factors(
         raise InputError("the model is dense: pass the masks that it is to be pruned with, or sparsify_ it first")
     chosen = sparse if masks is None else masks
     check_masks(chosen, {name: found.shape for name, found in prunable(model).items()})
-    for name in chosen:
-        require_ours(model, name)
+    require_ours(model, chosen)
     if method == "layer":
         factors = _calibrated(model, batches, chosen, targets, loss, norm)
     else:
@@ -195,7 +194,9 @@ def _calibrated(
         if name not in masks or name in factors:  # a layer run again has its factor in the weight already
             return None
         moment = mean_square(output)
-        if moment == 0 and name not in masks.empty:
+        if not math.isfinite(moment):
+            blame(batch)
+        if 0 in (moment, targets.get(name)) and name not in masks.empty:
             silent.append(name)
         value = factor_for(name, targets, moment)
         factors[name] = torch.tensor(value, dtype=torch.float64, device=output.device)
@@ -210,15 +211,18 @@ def _calibrated(
 
 
 def factor_for(name: str, targets: Mapping[str, float], moment: float) -> float:
-    """The factor that takes the second moment of layer `name` to its target; 1 where there is no signal to scale."""
+    """The factor that takes the second moment of layer `name` to its target; 1 where either is 0."""
     if name not in targets:
         raise InputError(f"targets has no second moment for {name}; it has {', '.join(targets) or 'none'}")
+    if targets[name] < 0:
+        raise InputError(f"the target of {name} is {targets[name]:g}: second moments are at least 0")
     if not math.isfinite(targets[name]) or not math.isfinite(moment):
         raise InputError(
             f"the second moment of {name} is {targets[name]:g} in the dense and {moment:g} in the pruned network: "
             "there is no finite signal to go back to; initialise on the Edge of Chaos first (edge_of_chaos_)"
         )
-    return math.sqrt(targets[name] / moment) if moment > 0 else 1.0
+    # Where the dense layer puts out nothing on this data, a factor of 0 would remove it on all data.
+    return math.sqrt(targets[name] / moment) if moment > 0 and targets[name] > 0 else 1.0
 
 
 def _fold_(model: nn.Module, name: str, value: Tensor) -> None:

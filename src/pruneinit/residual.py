@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from pruneinit.ends import ends_of
 from pruneinit.errors import InputError
 from pruneinit.graph import Graph, members, trace
 from pruneinit.reparametrize import Scale, chain, require_ours, set_chain_, stored, tied_names
@@ -18,15 +18,6 @@ from pruneinit.weights import weight
 _NONLINEAR = ("Relu", "LeakyRelu", "Prelu", "Elu", "Celu", "Gelu", "Silu", "Mish", "Sigmoid", "Tanh", "Softmax",
               "Softplus", "Hardswish", "Hardtanh", "Hardsigmoid", "Threshold", "ScaledDotProduct", "ExpBackward", "Erf",
               "SinBackward", "Pow")  # fmt: skip
-
-# Operations that hand a positive factor on their input through to their output.
-_HOMOGENEOUS = ("View", "UnsafeView", "ReshapeAlias", "Transpose", "Permute", "TBackward", "Squeeze", "Unsqueeze",
-                "Expand", "Slice", "Select", "Clone", "Alias", "ToCopy", "Cat", "Relu", "LeakyRelu", "NativeDropout",
-                "Mul", "Div", "Mean", "AvgPool", "MaxPool", "AdaptiveAvgPool", "ConstantPad", "Upsample", "Index",
-                "Neg", "Split", "Roll")  # fmt: skip
-
-_AFFINE = ("Addmm", "Mm", "Bmm", "Convolution", "MkldnnConvolution", "NativeBatchNorm", "CudnnBatchNorm",
-           "NativeLayerNorm", "NativeGroupNorm", "FusedRmsNorm")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,7 +55,8 @@ def find_residuals(model: nn.Module, example: Any) -> Residuals:
 
     A residual addition is one of two tensors with a common ancestor, of which one side, the shortcut, leads back to it
     by the identity or a linear projection; the other is the branch. Where both do, the branch is the side with more
-    parameters. Other sums (of two nonlinear sides, or of two linear ones of equal size) are passed over.
+    parameters. Other sums (of two nonlinear sides, or of two linear ones of equal size) are passed over. What a model
+    computes from a value after `detach()` or under `no_grad` is not in the graph and cannot be seen.
 
     Args:
         model: Any module.
@@ -74,8 +66,9 @@ def find_residuals(model: nn.Module, example: Any) -> Residuals:
         What was found, with the factor 1/√L for L branches; `len()` is 0 and `str()` says so where there are none.
 
     Raises:
-        InputError: The model cannot be run on the example, or a branch ends in an operation that no parameter
-            scales (it is named).
+        InputError: The model cannot be run on the example, or no parameters scale a branch and nothing else: it ends
+            in an operation without parameters, or what they make also feeds a gate or an inner branch (the operation
+            is named).
 
     Example:
         >>> class Block(nn.Module):
@@ -99,11 +92,13 @@ def find_residuals(model: nn.Module, example: Any) -> Residuals:
         side = _branch_side(graph, node, sizes)
         if side is None:
             continue
-        root, inside, count = side
+        at, inside, count = side
         found: dict[int, str] = {}
-        for operation, leaf in _last_parameters(graph, root, inside):
+        for operation, leaf in ends_of(graph, node, at, inside):
             found[leaf] = graph.parameters[leaf]
-            ends.setdefault(leaf, set()).add(operation)
+            if operation in ends.setdefault(leaf, set()):
+                raise InputError(f"{found[leaf]} ends two residual branches, one inside the other; scale them by hand")
+            ends[leaf].add(operation)
         branches.append(Branch(_weight_first(found.values()), count))
     _check_only_there(graph, ends)
     return Residuals(tuple(branches), len(branches) ** -0.5 if branches else 1.0)
@@ -136,8 +131,9 @@ def stabilize_residuals_(model: nn.Module, example: Any) -> Residuals:
     """
     residuals = find_residuals(model, example)
     names = list(dict.fromkeys(name for branch in residuals.branches for name in branch.parameters))
+    require_ours(model, names)
     for name in names:
-        if any(isinstance(link, Scale) and link.role == "branch" for link in require_ours(model, name)):
+        if any(isinstance(link, Scale) and link.role == "branch" for link in chain(model, name)):
             raise InputError(f"{name} ends a residual branch and is scaled already: the model is a Stable ResNet")
     tied = tied_names(model)
     for name in names:
@@ -148,7 +144,7 @@ def stabilize_residuals_(model: nn.Module, example: Any) -> Residuals:
 
 
 def _branch_side(graph: Graph, node: int, sizes: dict[str, int]) -> tuple[int, int, int] | None:
-    """Of a residual addition, the branch's last operation, its operations as a bit set, and its parameter count."""
+    """Of a residual addition, which input the branch is, its operations as a bit set, and its parameter count."""
     children = graph.children[node]
     if not graph.name(node).startswith("AddBackward") or len(children) != 2 or None in children:
         return None
@@ -162,7 +158,7 @@ def _branch_side(graph: Graph, node: int, sizes: dict[str, int]) -> tuple[int, i
     if not any(linear) or (all(linear) and counts[0] == counts[1]):
         return None
     branch = linear.index(False) if not all(linear) else int(counts[1] > counts[0])
-    return (sides[branch], inside[branch], counts[branch]) if counts[branch] else None
+    return (branch, inside[branch], counts[branch]) if counts[branch] else None
 
 
 def _linear_way(graph: Graph, node: int, inside: int) -> bool:
@@ -186,47 +182,6 @@ def _count(graph: Graph, operations: int, sizes: dict[str, int]) -> int:
     for node in members(operations):
         leaves.update(graph.parameters_of(node).values())
     return sum(sizes[name] for name in leaves)
-
-
-def _last_parameters(graph: Graph, node: int, inside: int) -> list[tuple[int, int]]:
-    """The (operation, parameter leaf) pairs that together scale the result of `node`."""
-    name = graph.name(node)
-    if not inside >> node & 1:
-        raise _unscalable(name, "it takes the branch's own input")
-    attached = graph.parameters_of(node)
-    if name.startswith(_AFFINE):
-        if not attached:
-            raise _unscalable(name, "it has no parameters of its own")
-        return [(node, leaf) for leaf in attached]
-    data = [child for child in graph.children[node] if child is not None and graph.ancestors[child]]
-    if name.startswith("Add"):
-        found = [(node, leaf) for leaf in attached]
-        return found + [pair for child in data for pair in _last_parameters(graph, child, inside)]
-    if not name.startswith(_HOMOGENEOUS):
-        raise _unscalable(name, "it does not hand a factor through")
-    if name.startswith("Mul") and attached:
-        return [(node, leaf) for leaf in list(attached)[:1]]
-    if name.startswith("Cat"):
-        return [pair for child in data for pair in _last_parameters(graph, child, inside)]
-    return _first_scalable(graph, data, inside, name)
-
-
-def _first_scalable(graph: Graph, data: Sequence[int], inside: int, name: str) -> list[tuple[int, int]]:
-    """A product is scaled by scaling one of its operands (x of x * gate(x)): the first that can be."""
-    problem = _unscalable(name, "it takes no data")
-    for child in data:
-        try:
-            return _last_parameters(graph, child, inside)
-        except InputError as error:
-            problem = error
-    raise problem
-
-
-def _unscalable(name: str, reason: str) -> InputError:
-    return InputError(
-        f"a residual branch ends in {name.removesuffix('0').removesuffix('Backward')}, and {reason}, so no parameter "
-        "can carry the factor 1/sqrt(L); end the branch with a linear, convolution or affine normalisation layer"
-    )
 
 
 def _check_only_there(graph: Graph, ends: dict[int, set[int]]) -> None:

@@ -7,6 +7,7 @@ or copied, and counts are Python integers, so nothing overflows at 2^24 or 2^31 
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -128,8 +129,8 @@ def _given(
             raise unknown("weight", name, room)
     counts = {}
     for name, (available, total) in room.items():
-        if name not in densities or not 0 <= densities[name] <= 1:
-            raise InputError(f"the density of {name} must be given, in [0, 1]; got {densities.get(name)}")
+        if not isinstance(densities.get(name), numbers.Real) or not 0 <= densities[name] <= 1:
+            raise InputError(f"the density of {name} must be given, in [0, 1]; got {densities.get(name)!r}")
         counts[name] = round(densities[name] * total)
         if counts[name] > available:
             raise InputError(f"asked to keep {counts[name]:,} weights of {name}, within= allows only {available:,}")

@@ -23,7 +23,7 @@ from pruneinit.reparametrize import (
     tied_names,
 )
 from pruneinit.survivors import Survivors, survivors_of
-from pruneinit.weights import weight
+from pruneinit.weights import uncompiled, weight
 
 _INSIDE = ".parametrizations."
 
@@ -31,8 +31,8 @@ _INSIDE = ".parametrizations."
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a model to one file: what its `state_dict()` holds, survivors as survivors, masks eight values to a byte.
 
-    The file and the model's class together give the network back; the write is atomic, so that a reader never sees
-    half a file.
+    Buffers that are not persistent are written too, and which parameters are frozen. The file and the model's class
+    together give the network back; the write is atomic, so that a reader never sees half a file.
 
     Args:
         model: A dense, sparsified, rescaled or stabilised model.
@@ -52,14 +52,16 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         >>> torch.equal(fresh.weight, model.weight)
         True
     """
+    model = uncompiled(model)
     tied = tied_names(model)
     chains = {name: _describe(model, name, tied[name]) for name in reparametrized(model)}
     tensors: dict[str, Tensor] = {}
     shared: dict[str, str] = {}
     first: dict[int, str] = {}
-    for name in chains:
-        require_ours(model, name)
-    for key, value in model.state_dict(keep_vars=True).items():
+    require_ours(model, chains)
+    state = model.state_dict(keep_vars=True)
+    passing = {n: b for n, b in model.named_buffers(remove_duplicate=False) if n not in state}
+    for key, value in (state | passing).items():
         if not isinstance(value, Tensor):
             raise InputError(f"{key} in the model's state is a {type(value).__name__}, and only tensors can be saved")
         if key != first.setdefault(id(value), key):
@@ -70,13 +72,15 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         survivors = survivors_of(model, name)
         if survivors is not None:
             key = f"{described['prefix']}.index"
-            tensors[key] = torch.from_numpy(np.packbits(survivors.mask.cpu().numpy().reshape(-1)))
+            tensors[shared.get(key, key)] = torch.from_numpy(np.packbits(survivors.mask.cpu().numpy().reshape(-1)))
     metadata = {
         "kind": "model",
         "signature": _signature(model),
         "tied": _tied(model),
         "chains": chains,
         "shared": shared,
+        "buffers": list(passing),
+        "frozen": [name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad],
     }
     write_tensors(path, tensors, metadata)
 
@@ -88,7 +92,9 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
 
     Args:
         path: The file.
-        into: A model of the same class and sizes, dense or not; it becomes what was saved, on its own device.
+        into: A model of the same class and sizes, dense or not; it becomes what was saved, on its own device. Its
+            parameters are frozen or not as in the file. A buffer that is not persistent takes the saved value in
+            whatever shape, and stays as it is where the file has none of its name.
 
     Returns:
         The model `into`.
@@ -97,15 +103,20 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
         InputError: The file is missing, truncated, altered, foreign, or of another architecture or dtype (the first
             differences are named). `into` is then as it was.
     """
+    given, into = into, uncompiled(into)
     tensors, metadata = read_tensors(path)
     if metadata.get("kind") != "model":
         raise InputError(f"{path} holds {metadata.get('kind', 'something else')}, expected a model")
+    if missing := {"signature", "tied", "chains", "shared"} - metadata.keys():
+        raise InputError(f"{path} says nothing of {', '.join(sorted(missing))}: another version of pruneinit wrote it")
     _compare(metadata["signature"], _signature(into), path)
     if (groups := _tied(into)) != metadata["tied"]:
         raise InputError(f"{path} is of another model: it ties {metadata['tied']}, the model ties {groups}")
-    for name in reparametrized(into):
-        require_ours(into, name)
-    links = {name: _links(described, tensors) for name, described in metadata["chains"].items()}
+    require_ours(into, reparametrized(into))
+    shared = metadata["shared"]
+    # In this order since the first version wrote the masks of some tied weights under both keys.
+    state = {key: tensors[source] for key, source in shared.items()} | tensors
+    links = {name: _links(described, state) for name, described in metadata["chains"].items()}
     tied = tied_names(into)
     for name in list(reparametrized(into)):
         dense = weight(into, name).detach()
@@ -114,14 +125,34 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
     for name, modules in links.items():
         parameter = stored(into, name)
         key = f"{metadata['chains'][name]['prefix'].rpartition('.')[0]}.original"
-        set_stored_(into, name, tensors[key].to(parameter.device))
+        set_stored_(into, name, state[key].to(parameter.device))
         set_chain_(into, metadata["chains"][name]["names"], [m.to(parameter.device) for m in modules])
         for module in modules:
             if isinstance(module, Survivors):
-                tensors[f"{metadata['chains'][name]['prefix']}.index"] = module.index
-    state = tensors | {key: tensors[source] for key, source in metadata["shared"].items()}
+                key = f"{metadata['chains'][name]['prefix']}.index"
+                source = shared.get(key, key)
+                same = [source, *(k for k in shared if shared[k] == source)]
+                state |= dict.fromkeys(same, module.index)
+    passing = {name: state.pop(name) for name in metadata.get("buffers", [])}
     into.load_state_dict(state, strict=True)
-    return into
+    _set_passing_buffers_(into, passing)
+    if "frozen" in metadata:  # files of the first version do not say
+        frozen = set(metadata["frozen"])
+        for name, parameter in into.named_parameters(remove_duplicate=False):
+            parameter.requires_grad_(name not in frozen)
+    return given
+
+
+def _set_passing_buffers_(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Replace buffers, not copy into them: tables that grow with the input differ in shape from model to model."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    device = next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
+    for name, value in values.items():
+        path, _, leaf = name.rpartition(".")
+        buffers = modules[path]._buffers if path in modules else {}
+        if leaf in buffers:
+            old = buffers[leaf]
+            buffers[leaf] = value.to(device if old is None else old.device)
 
 
 def _describe(model: nn.Module, name: str, names: tuple[str, ...]) -> dict[str, Any]:

@@ -101,8 +101,8 @@ def sparsify_(model: nn.Module, masks: Masks) -> nn.Module:
     weights = prunable(model)
     previous = current_masks(model)
     check_masks(masks, {name: found.shape for name, found in weights.items()})
+    require_ours(model, masks)
     for name, mask in masks.items():
-        require_ours(model, name)
         if name in previous and bool((mask.to(previous[name].device) & ~previous[name]).any()):
             raise InputError(f"the mask of {name} keeps weights that are pruned already; they cannot come back")
     tied = tied_names(model)

@@ -10,6 +10,7 @@ import fnmatch
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -58,8 +59,8 @@ def prunable(model: nn.Module, include: Patterns | None = None, exclude: Pattern
     """The weights of `model` that can be pruned, by name, in the order of `model.named_modules()`.
 
     These are the weight tensors of linear layers, convolutions, transposed convolutions and the projections of
-    multi-head attention. Biases, normalisation layers and embeddings are never pruned. A tensor shared by several
-    layers is listed once, under its first name.
+    multi-head attention. Biases, normalisation layers and embeddings are never pruned, and tensors without
+    values are left out. A tensor shared by several layers is listed once, under its first name.
 
     Args:
         model: Any module.
@@ -70,7 +71,7 @@ def prunable(model: nn.Module, include: Patterns | None = None, exclude: Pattern
         A dictionary from parameter name to `Weight`.
 
     Raises:
-        InputError: A pattern matches no weight, nothing is left to prune, or a weight has no shape yet (lazy layers).
+        InputError: A pattern matches no weight, nothing is left to prune, or a tensor has no shape yet (lazy layers).
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
@@ -102,7 +103,32 @@ def owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
         (Linear(in_features=2, out_features=2, bias=True), 'weight')
     """
     path, _, leaf = name.rpartition(".")
-    return model.get_submodule(path), leaf
+    return uncompiled(model).get_submodule(path), leaf
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The model inside of what `torch.compile(model)` returns, whose names have a prefix; any other model as it is."""
+    return model._modules.get("_orig_mod") or model
+
+
+def layers(model: nn.Module, found: Weight) -> Iterator[tuple[str, nn.Module]]:
+    """The layers that compute with a weight: for each its name of the tensor, and the module that owns it.
+
+    Other owners of a tied weight, such as an embedding, are left out; a module that is registered under several names
+    is listed once.
+
+    Example:
+        >>> model = nn.ModuleDict({"embed": nn.Embedding(3, 2), "head": nn.Linear(2, 3, bias=False)})
+        >>> model["head"].weight = model["embed"].weight
+        >>> [name for name, _ in layers(model, prunable(model)["head.weight"])]
+        ['head.weight']
+    """
+    seen: set[tuple[int, str]] = set()
+    for name in (found.name, *found.aliases):
+        module, leaf = owner(model, name)
+        if leaf in _candidates(module) and (id(module), leaf) not in seen:
+            seen.add((id(module), leaf))
+            yield name, module
 
 
 def weight(model: nn.Module, name: str) -> Tensor:
@@ -118,6 +144,21 @@ def raw(module: nn.Module, leaf: str) -> nn.Parameter | None:
     return module._parameters.get(leaf)
 
 
+@contextmanager
+def uncached() -> Iterator[None]:
+    """Compute parametrised tensors afresh, also within the user's `torch.nn.utils.parametrize.cached()`.
+
+    That would give back the tensor of an earlier reading in place of an override, and would keep for the user's next
+    forward pass what is read here without gradients. PyTorch has no public way to suspend it.
+    """
+    before = parametrize._cache, parametrize._cache_enabled
+    parametrize._cache, parametrize._cache_enabled = {}, 0
+    try:
+        yield
+    finally:
+        parametrize._cache, parametrize._cache_enabled = before
+
+
 def plain_name(name: str) -> str:
     """A parameter's name without the trace that `torch.nn.utils.parametrize` leaves in it.
 
@@ -130,6 +171,8 @@ def plain_name(name: str) -> str:
 
 def every_weight(model: nn.Module) -> Iterator[Weight]:
     """As `prunable`, but nothing to prune is no error."""
+    model = uncompiled(model)
+    require_shapes(model)
     names = _names_by_tensor(model)
     seen: set[int] = set()
     for path, module in model.named_modules():
@@ -139,10 +182,21 @@ def every_weight(model: nn.Module) -> Iterator[Weight]:
                 continue
             seen.add(id(tensor))
             name = f"{path}.{leaf}" if path else leaf
-            if isinstance(tensor, nn.parameter.UninitializedParameter):
-                raise InputError(f"{name} has no shape yet: run the model once on an example before pruning it")
             aliases = tuple(n for n in names[id(tensor)] if n != name)
-            yield _describe(name, module, leaf, aliases)
+            found = _describe(name, module, leaf, aliases)
+            if found.numel:  # a layer without inputs or outputs has nothing to prune and no fan-in to scale by
+                yield found
+
+
+def require_shapes(model: nn.Module) -> None:
+    """See that no parameter or buffer is still to get its shape, as those of lazy layers are.
+
+    Raises:
+        InputError: One is; it is named.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise InputError(f"{name} has no shape yet: run the model once on an example first")
 
 
 def _candidates(module: nn.Module) -> Sequence[str]:
@@ -175,7 +229,8 @@ def _read(module: nn.Module, leaf: str) -> Tensor:
     # Another library's parametrisation may change its state when it is read in training mode (spectral norm does).
     modes = [(part, part.training) for part in module.modules()]
     try:
-        return cast(Tensor, getattr(module.eval(), leaf))
+        with uncached():
+            return cast(Tensor, getattr(module.eval(), leaf))
     finally:
         for part, training in modes:
             part.training = training

@@ -37,6 +37,12 @@ def test_magnitude_is_the_absolute_value(problem):
         assert torch.equal(score, model.get_parameter(name).detach().abs())
 
 
+def test_scores_that_are_all_zero_are_said_to_be():
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Tanh(), nn.Linear(4, 3, bias=False))
+    with pytest.warns(UserWarning, match="every score is 0.*check that the inputs are not all zero"):
+        pi.score(model, pi.Snip(), [(torch.zeros(2, 4), torch.zeros(2).long())])
+
+
 def test_random_scores_follow_the_seed_alone():
     model = PROBLEMS[0].model()
     first, again, other = (pi.score(model, pi.Random(seed=s)) for s in (1, 1, 2))

@@ -150,15 +150,54 @@ def test_any_batch_works_with_a_loss_of_its_own():
             r"batch given, \(float32 2x4, int64 2\): mat",
         ),
         ([(torch.zeros(2, 5), torch.tensor([0, 9]))], r"cannot be run on the batch given.*Target 9 is out of bounds"),
-        ([(torch.full((2, 5), torch.nan), torch.zeros(2).long())], "the loss is nan on the batch given"),
+        (
+            [(torch.full((2, 5), torch.nan), torch.zeros(2).long())],
+            r"the batch \(float32 2x5, int64 2\) holds NaN or inf: 10 of the 10 values of its tensor 1; clean the data",
+        ),
+        ([(torch.tensor([[torch.inf, 0, 0, 0, 0]]), torch.zeros(1).long())], "1 of the 5 values of its tensor 1"),
         ([torch.zeros(2, 5)], "cannot be run on the batch given"),
+        (5, "batches must be an iterable of .inputs, labels., got int"),
+        ("x", "batches must be an iterable of .inputs, labels., got str"),
+        ({"x": torch.zeros(2, 5)}, "got a single batch; pass \\[batch\\]"),
+        ([None], "a batch is None: expected .inputs, labels."),
     ],
-    ids=["none", "no-batches", "not-a-list", "empty", "shape", "labels", "nan", "no-labels"],
+    ids=[
+        "none",
+        "no-batches",
+        "not-a-list",
+        "empty",
+        "shape",
+        "labels",
+        "nan",
+        "inf",
+        "no-labels",
+        "a-number",
+        "a-string",
+        "a-dictionary",
+        "a-batch-is-none",
+    ],
 )
 def test_bad_batches(batches, message):
     model = PROBLEMS[0].model(dtype=torch.float32)
     with pytest.raises(pi.InputError, match=message):
         pi.score(model, pi.Snip(), batches)
+    with pytest.raises(pi.InputError, match=message):
+        pi.second_moments(model, batches)
+    if batches is not None:
+        with pytest.raises(pi.InputError, match=message):
+            pi.rescale_(model, batches, masks=pi.prune(model, pi.Magnitude(), sparsity=0.5))
+
+
+def test_an_overflow_is_not_blamed_on_sound_data_or_on_an_attention_mask():
+    model = PROBLEMS[0].model(dtype=torch.float32)
+    nn.init.constant_(model[0].weight, 3e38)
+    mask = torch.full((2, 2), -torch.inf).triu(1)
+
+    def loss(net, batch):
+        return nn.functional.cross_entropy(torch.softmax(batch[2], 1) @ net(batch[0]) * torch.inf, batch[1])
+
+    with pytest.raises(pi.InputError, match="the loss is nan on the batch given"):
+        pi.score(model, pi.Snip(loss=loss), [(torch.ones(2, 5), torch.zeros(2).long(), mask)])
 
 
 def test_a_sparsified_model_has_the_gradients_of_the_masked_dense_one():
@@ -188,6 +227,27 @@ def test_random_numbers_drawn_in_a_forward_pass_do_not_move_the_global_ones():
 def test_normalisation_that_keeps_no_running_statistics_leaves_no_choice():
     model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6, track_running_stats=False), nn.Linear(6, 3))
     assert gradients(model, [(torch.randn(5, 4), torch.zeros(5).long())])["0.weight"].shape == (6, 4)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_an_embedding_that_shortens_its_vectors_is_left_alone(tied):
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = nn.Embedding(7, 4, max_norm=0.1), nn.Linear(4, 7)
+            if tied:
+                self.head.weight = self.embed.weight
+
+        def forward(self, tokens):
+            return self.head(self.embed(tokens).mean(1))
+
+    model, tokens = Tokens(), torch.arange(6).view(2, 3)
+    before = model.embed.weight.detach().clone()
+    scores = pi.score(model, pi.Snip(), [(tokens, torch.zeros(2).long())])
+    pi.second_moments(model, [(tokens, torch.zeros(2).long())])
+    pi.find_residuals(model, tokens)
+    assert torch.equal(model.embed.weight, before)
+    assert scores["head.weight"].any()
 
 
 def test_checkpointed_blocks_are_recomputed_with_the_weights_that_are_scored():

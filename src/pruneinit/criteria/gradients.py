@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruneinit.batch import Batches, batch_size, each
+from pruneinit.batch import Batches, batch_size, blame, each
 from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scalar, scoring_mode
 from pruneinit.masks import Masks
 
@@ -59,6 +59,8 @@ def gradients(
         for batch in each(batches):
             size = batch_size(batch)
             parts = call(model, batch, differentiate, leaves)
+            if not all(bool(part.isfinite().all()) for part in parts if part is not None):
+                blame(batch)
             examples += size
             for (name, leaf), part in zip(leaves.items(), parts, strict=True):
                 gradient = torch.zeros_like(leaf) if part is None else part.detach()

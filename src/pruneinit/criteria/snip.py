@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ class Snip:
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
     ) -> dict[str, Tensor]:
-        """Scores for the weights of `masks`, or for all prunable weights.
+        """Scores for the weights of `masks`, or for all prunable weights. A warning says if all of them are 0.
 
         Raises:
             InputError: As `gradients` does: no batches, one that does not fit, a loss that is not finite.
@@ -50,4 +51,10 @@ class Snip:
         for name, gradient in gradients(model, batches, loss=self.loss, norm=self.norm, masks=masks).items():
             # In float32 at least, like the gradient: a product of two small bfloat16 numbers underflows.
             scores[name] = (weights[name].to(gradient.dtype) * gradient).abs()
+        if not any(bool(score.any()) for score in scores.values()):
+            warnings.warn(
+                "every score is 0, so that masks would go by position alone: no gradient reaches a weight; check that "
+                "the inputs are not all zero, and what signal passes (diagnose)",
+                stacklevel=2,
+            )
         return scores
