@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # true to type checkers; importing typing for it would take longer than all else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from pruneinit import meanfield, models
     from pruneinit.criteria import Magnitude, Random, Snip
     from pruneinit.diagnosis import Diagnosis, diagnose
