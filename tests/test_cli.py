@@ -87,9 +87,12 @@ def test_edge_takes_plain_numbers_and_a_list(words, capsys):
     assert "1.85559" in out
 
 
-def test_data_list_and_check(capsys, data_root):
-    assert main(["data", "list"]) == 0
-    assert "cifar100" in capsys.readouterr().out
+def test_data_list_and_check(capsys, data_root, tmp_path):
+    assert main(["data", "list", "--data_dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"digits .*1,438 \+ 359.* present", out)
+    assert re.search(r"cifar100 .* missing", out)
+    assert "cifar100: pruneinit data download cifar100 (169 MB)" in out
     assert main(["data", "check", "mnist", "--data_dir", str(data_root)]) == 0
     assert "60,000 + 10,000" in capsys.readouterr().out
 

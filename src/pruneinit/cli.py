@@ -149,7 +149,7 @@ def _data(settings: Namespace) -> None:
         if name not in DATASETS:
             raise unknown("data set", name, DATASETS)
     if settings.action == "list":
-        console.print(f"data sets, below {root}: {', '.join(DATASETS)}", soft_wrap=True)
+        _list_data(console, root)
     if settings.action != "list" and not settings.names:
         raise InputError(f"name the data sets to {settings.action}: some of {', '.join(DATASETS)}")
     for name in settings.names:
@@ -158,6 +158,26 @@ def _data(settings: Namespace) -> None:
                 download(name, root, progress=lambda file, done, size: advance(done, size or 0, file))
         found = load(name, root)
         console.print(f"{name}: {len(found.train):,} + {len(found.test):,} images of {found.shape}", highlight=False)
+
+
+def _list_data(console: Console, root: Path) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from pruneinit.data.presence import presence
+
+    table = Table(title=Text(f"Data sets, below {root}"), title_justify="left")
+    for column in ("data set", "images", "image size", "state"):
+        table.add_column(column, justify="right" if column == "images" else "left", no_wrap=True)
+    found = presence(root)
+    for one in found:
+        state = Text(one.state, {"present": "green", "incomplete": "bold red"}.get(one.state, "dim"))
+        table.add_row(one.name, one.images, one.shape, state)
+    console.print(table)
+    for one in found:
+        if one.advice:
+            console.print(Text(f"{one.name}: {one.advice}"), soft_wrap=True)
+    console.print("any folder of images: --data folder:PATH, with train/CLASS/* and val/CLASS/*", soft_wrap=True)
 
 
 def _report(settings: Namespace) -> None:
