@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-
-TYPE_CHECKING = False  # true to type checkers; importing typing for it would take longer than all else here
+# What this file itself imports is imported before a Ctrl-C can be met, so it is next to nothing.
+TYPE_CHECKING = False  # true to type checkers
 if TYPE_CHECKING:
     from typing import Any
 
@@ -77,6 +76,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name in ("meanfield", "models"):
         return importlib.import_module(f"pruneinit.{name}")
     if name not in _HOME:

@@ -15,7 +15,7 @@ from rich.text import Text
 from pruneinit.report.record import Layer, RunRecord, Stage
 from pruneinit.report.words import NOTHING, count, number, percent, share, short_names
 
-_BAR, _SHORTEST_BAR = 20, 6
+_BAR, _SHORTEST_BAR = 20, 10
 _STATES = {"finished": "green", "diverged": "bold red", "unfinished": "yellow", "not trained yet": "dim"}
 
 
@@ -59,7 +59,7 @@ def layer_table(layers: Sequence[Layer], title: str = "Layers") -> Table:
     longest = max((layer.density for layer in layers), default=0.0)
     for name, layer in zip(short_names([layer.name for layer in layers]), layers, strict=True):
         # A sliver for the smallest share: only what is empty looks empty.
-        bar = Text("empty", "bold red") if layer.empty else Bar(longest, 0, max(layer.density, longest / 100))
+        bar = Text("empty", "bold red") if layer.empty else Bar(longest, 0, max(layer.density, longest / 60))
         shape = "×".join(map(str, layer.shape))
         kept, density = count(layer.kept), share(layer.kept, layer.total)
         _row(table, name, layer.kind, shape, count(layer.total), kept, density, bar)
