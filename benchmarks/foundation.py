@@ -1,8 +1,9 @@
 """What the foundation costs: every figure is a ratio or a time measured in this one run.
 
-    python benchmarks/foundation.py [--data_dir DATA] [--repeats 15]
+    python benchmarks/foundation.py [--data_dir DATA] [--repeats 15] [--write]
 
-Prints a table, writes `results/foundation.json` and the table of `docs/costs.md`. Needs CIFAR-10 for the data pipeline.
+Prints a table, writes `results/foundation.json` and the table of `docs/costs.md`, at other settings only with
+`--write`. Needs CIFAR-10 for the data pipeline.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from documents import put_table, write_results
+from documents import parse, put_table, write_results
 from torch import nn
 from torch.nn import functional
 
@@ -33,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", default=None)
     parser.add_argument("--repeats", type=int, default=15)
-    arguments = parser.parse_args()
+    arguments, commit = parse(parser)
     figures = [
         *import_time(arguments.repeats),
         *survivors_step(arguments.repeats),
@@ -48,12 +49,12 @@ def main() -> None:
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
     )
-    write_results("foundation", {"machine": machine, "figures": figures})
+    write_results("foundation", {"machine": machine, "figures": figures}, commit)
     rows = [
         [f["name"], f"{f['measured']:.3g} {f['unit']}", f"{f['target']:g}", "yes" if f["met"] else "no"]
         for f in figures
     ]
-    put_table("costs.md", ("figure", "measured", "at most", "met"), rows, f"Machine: {machine}.")
+    put_table("costs.md", ("figure", "measured", "at most", "met"), rows, f"Machine: {machine}.", commit)
 
 
 def figure(name: str, measured: float, unit: str, target: float, **details: Any) -> dict[str, Any]:

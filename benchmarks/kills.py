@@ -1,8 +1,8 @@
 """Kill a run again and again, at random moments, and see that it ends with the numbers of a run left in peace.
 
-    python benchmarks/kills.py [--kills 200] [--seed 0]
+    python benchmarks/kills.py [--kills 200] [--seed 0] [--write]
 
-Writes `results/kills.json`. 200 kills take about twenty minutes on two cores.
+Writes `results/kills.json`, at other settings only with `--write`. 200 kills take about twenty minutes on two cores.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from documents import write_results
+from documents import parse, write_results
 
 from pruneinit.experiments import Recipe, run
 from pruneinit.train import Training
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments, commit = parse(parser)
     chance = random.Random(arguments.seed)
     training = Training(epochs=40, batch_size=32, lr=0.02, augment=False, schedule="cosine")
     kills, rounds, different = 0, 0, 0
@@ -46,7 +46,7 @@ def main() -> None:
         rounds += 1
         different += not same
         print(f"{kills} kills in {rounds} runs, {different} of them ended differently", flush=True)
-    write_results("kills", {"kills": kills, "runs": rounds, "different": different})
+    write_results("kills", {"kills": kills, "runs": rounds, "different": different}, commit)
 
 
 def killed(command: list[str], chance: random.Random) -> int:

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import re
@@ -9,8 +10,9 @@ import time
 import pytest
 import yaml
 
-from pruneinit.cli import main
-from pruneinit.experiments import Pace
+from pruneinit.cli import _bar, main
+from pruneinit.experiments import Pace, Recipe
+from pruneinit.train import Training
 
 SMALL = ["--depth", "3", "--width", "16", "--score_images", "32", "--training.augment", "false", "--device", "cpu"]
 QUICK = [*SMALL, "--training.epochs", "2"]
@@ -120,7 +122,7 @@ def test_compare_writes_a_page_of_three_runs(tmp_path, capsys):
 def test_diagnose_shows_densities_moments_and_a_verdict(capsys):
     assert main(["diagnose", *SMALL, "--sparsity", "0.8", "--rescale", "layer"]) == 0
     out = capsys.readouterr().out
-    assert "fc1.weight" in out
+    assert "fc1" in out
     assert "rescaled" in out
     assert "no layer is empty" in out
 
@@ -132,9 +134,20 @@ def test_edge_shows_the_published_point_of_tanh(capsys):
     assert "1.41421" in out
 
 
-def test_data_list_and_check(capsys, data_root):
-    assert main(["data", "list"]) == 0
-    assert "cifar100" in capsys.readouterr().out
+@pytest.mark.parametrize("words", [["0.5", "1"], ["[0.5,1]"], ["[0.5,", "1]"], ["0.5,1"]], ids=" ".join)
+def test_edge_takes_plain_numbers_and_a_list(words, capsys):
+    assert main(["edge", "tanh", "--sigma_b", *words]) == 0
+    out = capsys.readouterr().out
+    assert "1.54967" in out
+    assert "1.85559" in out
+
+
+def test_data_list_and_check(capsys, data_root, tmp_path):
+    assert main(["data", "list", "--data_dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"digits .*1,438 \+ 359.* present", out)
+    assert re.search(r"cifar100 .* missing", out)
+    assert "cifar100: pruneinit data download cifar100 (169 MB)" in out
     assert main(["data", "check", "mnist", "--data_dir", str(data_root)]) == 0
     assert "60,000 + 10,000" in capsys.readouterr().out
 
@@ -172,6 +185,19 @@ def test_report_of_a_run_and_of_a_folder_of_runs(tmp_path, capsys):
         (["run", "--device", "cuda:99"], "cuda"),
         (["edge", "tnah"], "unknown activation 'tnah'.*did you mean 'tanh'"),
         (["edge", "relu", "--sigma_b", "[0.5]"], "relu is on the Edge of Chaos only at sigma_b=0"),
+        (["edge", "tanh", "--sigma_b", "x"], "sigma_b must be one or more numbers, '--sigma_b 0.5 1', got 'x'"),
+        (["run", "recipes/x.yaml"], "takes flags only, got 'recipes/x.yaml'; did you mean --config recipes/x.yaml"),
+        (["compare", "x.yaml", "--seed", "1"], "did you mean --config x.yaml"),
+        (["run", "sparsity", "0.9"], "did you mean --sparsity"),
+        (["run", "--spars", "0.9"], "unknown setting 'spars'; did you mean 'sparsity'"),
+        (["run", "--training.ep", "3"], "did you mean 'training.epochs'"),
+        (["edge", "--sigma", "1"], "unknown setting 'sigma'; did you mean 'sigma_b'"),
+        (["diagnose", "--zzz", "1"], "unknown setting 'zzz'; 'pruneinit diagnose --help' lists them"),
+        (["run", "--depth", "2.5"], "depth must be a whole number, got 2.5"),
+        (["run", "--fold", "maybe"], "fold must be true or false, got maybe"),
+        (["run", "--config", "."], "--config . is a folder"),
+        (["run", "--config=."], "--config . is a folder"),
+        (["data"], "pruneinit data needs ACTION; 'pruneinit data --help' explains it"),
         (["data", "download"], "name the data sets to download"),
         (["data", "check", "mnits"], "did you mean 'mnist'"),
         (["report", "/nowhere"], "no folder /nowhere"),
@@ -197,10 +223,38 @@ def test_a_misspelt_key_in_a_recipe_is_named(text, tmp_path, capsys):
     assert "did you mean" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "contents, message",
+    [
+        (bytes(range(256)), "is not YAML text"),
+        (b"model: mlp\nsparsity: [", r"is not YAML text \(line 2\)"),
+        (b"- mlp", "is no recipe: .* got list"),
+        (b"", "is no recipe: .* got nothing"),
+    ],
+    ids=["binary", "broken", "list", "empty"],
+)
+def test_a_file_that_is_no_recipe_is_named_in_one_line(contents, message, tmp_path, capsys):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(contents)
+    assert main(["run", "--config", str(path)]) == 2
+    err = capsys.readouterr().err
+    assert re.fullmatch(rf"pruneinit: error: --config \S+recipe.yaml {message}.*\n", err), err
+
+
 def test_a_folder_of_no_runs_is_no_place_for_an_index(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
     assert "holds no runs" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_time_left_is_known_though_steps_take_long():
+    now = [0.0]
+    bar = _bar(disable=True, get_time=lambda: now[0])
+    task = bar.add_task("", total=10, note="")
+    for step in (1, 2, 3):
+        now[0] += 100.0
+        bar.update(task, completed=step)
+    assert bar.tasks[0].time_remaining == pytest.approx(700, abs=100)
 
 
 def test_ctrl_c_ends_with_130_and_the_run_goes_on_later(tmp_path):
@@ -219,6 +273,66 @@ def test_ctrl_c_ends_with_130_and_the_run_goes_on_later(tmp_path):
     done = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert 0 < sum(event["event"] == "epoch" for event in done) < 400
     assert (folder / "checkpoint.safetensors").is_file()
+
+
+INTERRUPTED_AT = """
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == MODULE:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+from pruneinit.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("module", ["pruneinit.cli", "jsonargparse", "torch", "rich.console"])
+def test_ctrl_c_during_an_import_is_one_line_and_130(module, tmp_path):
+    script = INTERRUPTED_AT.replace("MODULE", repr(module))
+    command = [sys.executable, "-c", script, "diagnose", *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert (done.returncode, done.stderr) == (130, "pruneinit: interrupted\n")
+
+
+def test_the_way_in_is_light():
+    code = "import sys, pruneinit.__main__, pruneinit.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"jsonargparse", "rich", "torch", "numpy"} & {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_help_needs_no_torch():
+    code = "import atexit, sys\nfrom pruneinit.cli import main\natexit.register(lambda: print('torch' in sys.modules))"
+    code += "\nmain(['--help'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+    assert "diagnose" in done.stdout
+
+
+def test_the_help_of_a_recipe_is_short_and_names_every_setting_once(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 90
+    assert max(map(len, lines)) <= 100
+    flags = [line.split()[0] for line in lines if line.startswith("  --")]
+    settings = [f.name for f in dataclasses.fields(Recipe) if f.name != "training"]
+    settings += [f"training.{f.name}" for f in dataclasses.fields(Training)]
+    assert sorted(flags) == sorted(
+        f"--{name}" for name in [*settings, "config", "print_config", "data_dir", "device", "out", "force"]
+    )
+    text = "\n".join(lines)
+    assert "(type:" not in text
+    assert [line for line in lines if line.endswith(":")] == [
+        "data:",
+        "network:",
+        "pruning:",
+        "training:",
+        "this command:",
+    ]
+    for shown in ("[0.9]", "[snip]", "[0.0005]", "[0.5,0.75]", "[unset]", "[false]", "[runs]"):
+        assert shown in text
 
 
 def test_help_and_version_exit_with_0(capsys):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# What this file itself imports is imported before a Ctrl-C can be met, so it is next to nothing.
+TYPE_CHECKING = False  # true to type checkers
 if TYPE_CHECKING:
+    from typing import Any
+
     from pruneinit import meanfield, models
     from pruneinit.criteria import Magnitude, Random, Snip
     from pruneinit.diagnosis import Diagnosis, diagnose
@@ -75,6 +76,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name in ("meanfield", "models"):
         return importlib.import_module(f"pruneinit.{name}")
     if name not in _HOME:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace
-from rich.console import Console
-from rich.markup import escape
-
-import pruneinit
-from pruneinit.errors import InputError, unknown
-
 if TYPE_CHECKING:
+    from jsonargparse import Namespace
+    from rich.console import Console
+    from rich.progress import Progress
+
     from pruneinit.experiments import Recipe
 
 _ERROR, _INTERRUPTED = 2, 130
@@ -26,70 +22,26 @@ _ERROR, _INTERRUPTED = 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 2 for a user's error, 130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    command = None
     try:
-        settings = _parser(arguments).parse_args(arguments)
-        if settings.subcommand is None:
-            raise InputError(f"give a command: one of {', '.join(_COMMANDS)}; 'pruneinit --help' explains them")
-        _COMMANDS[settings.subcommand][2](settings[settings.subcommand])
-    except (InputError, ArgumentError) as error:
-        message = str(error) if isinstance(error, InputError) else _plain(str(error))
-        print(f"pruneinit: error: {message}", file=sys.stderr)
-        return _ERROR
+        # All that takes time to import is imported from here on, where a Ctrl-C is met.
+        from pruneinit.errors import InputError
+        from pruneinit.flags import parse
+
+        try:
+            settings = parse(arguments, {name: summary for name, (summary, _) in _COMMANDS.items()})
+            command = settings.subcommand
+            if command is None:
+                raise InputError(f"give a command: one of {', '.join(_COMMANDS)}; 'pruneinit --help' explains them")
+            _COMMANDS[command][1](settings[command])
+        except InputError as error:
+            print(f"pruneinit: error: {error}", file=sys.stderr)
+            return _ERROR
     except KeyboardInterrupt:
-        print("pruneinit: interrupted; the same command goes on from the last whole epoch", file=sys.stderr)
+        hint = "; the same command goes on from the last whole epoch" if command in ("run", "compare") else ""
+        print(f"pruneinit: interrupted{hint}", file=sys.stderr)
         return _INTERRUPTED
     return 0
-
-
-def _parser(arguments: Sequence[str]) -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="pruneinit",
-        description="Prune neural networks at initialization so that what is left still trains.",
-        version=pruneinit.__version__,
-        exit_on_error=False,
-    )
-    commands = parser.add_subcommands(required=False, metavar="COMMAND")
-    asked = next((word for word in arguments if word in _COMMANDS), None)
-    for name, (summary, fill, _) in _COMMANDS.items():
-        command = ArgumentParser(description=f"{summary}.", exit_on_error=False)
-        # Only the command asked for gets its flags: making those of a recipe takes time, and `--help` shows none.
-        if name == asked:
-            fill(command)
-        commands.add_subcommand(name, command, help=summary)
-    return parser
-
-
-# -- flags -----------------------------------------------------------------------------------------------------------
-
-
-def _recipe_flags(parser: ArgumentParser) -> None:
-    from pruneinit.experiments import Recipe
-
-    parser.add_argument("--config", action="config", help="a recipe in YAML; flags that follow override it")
-    parser.add_class_arguments(Recipe)
-    parser.add_argument("--data_dir", type=str | None, default=None, help="where data sets are [$PRUNEINIT_DATA]")
-    parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, cuda:1; a GPU if there is one")
-
-
-def _run_flags(parser: ArgumentParser) -> None:
-    _recipe_flags(parser)
-    parser.add_argument("--out", type=str, default="runs", help="the folder of all runs")
-    parser.add_argument("--force", action=ActionYesNo, default=False, help="begin anew, also what is finished")
-
-
-def _edge_flags(parser: ArgumentParser) -> None:
-    parser.add_argument("activations", nargs="*", type=str, default=[], help="names of activations; all if none")
-    parser.add_argument("--sigma_b", type=list[float] | None, default=None, help="bias scales [the activation's own]")
-
-
-def _data_flags(parser: ArgumentParser) -> None:
-    parser.add_argument("action", choices=["list", "download", "check"], help="what to do")
-    parser.add_argument("names", nargs="*", type=str, default=[], help="data sets")
-    parser.add_argument("--data_dir", type=str | None, default=None, help="where data sets are [$PRUNEINIT_DATA]")
-
-
-def _report_flags(parser: ArgumentParser) -> None:
-    parser.add_argument("folder", type=str, help="the folder of a run, or one that holds runs")
 
 
 # -- commands --------------------------------------------------------------------------------------------------------
@@ -160,6 +112,8 @@ def _densities(layers: Sequence[Any], title: str) -> Any:
 def _edge(settings: Namespace) -> None:
     from rich.table import Table
 
+    from pruneinit.errors import InputError
+    from pruneinit.flags import numbers
     from pruneinit.meanfield import NAMED, depth_scales, edge_of_chaos
     from pruneinit.meanfield import default_sigma_b as default
 
@@ -167,9 +121,10 @@ def _edge(settings: Namespace) -> None:
     for column in ("activation", "σ_b", "σ_w", "σ_w²", "q", "depth scale of q"):
         table.add_column(column, justify="left" if column == "activation" else "right")
     left_out = []
+    scales = numbers("sigma_b", settings.sigma_b)
     for name in settings.activations or sorted(NAMED):
         try:
-            for sigma_b in settings.sigma_b or [default(name)]:
+            for sigma_b in scales or [default(name)]:
                 edge = edge_of_chaos(name, sigma_b)
                 scale = depth_scales(name, edge.sigma_w, sigma_b)[0]
                 row = (sigma_b, edge.sigma_w, edge.sigma_w**2, edge.q, scale)
@@ -186,6 +141,7 @@ def _edge(settings: Namespace) -> None:
 
 def _data(settings: Namespace) -> None:
     from pruneinit.data import DATASETS, data_root, download, load
+    from pruneinit.errors import InputError, unknown
 
     console = _console()
     root = data_root(settings.data_dir)
@@ -193,7 +149,7 @@ def _data(settings: Namespace) -> None:
         if name not in DATASETS:
             raise unknown("data set", name, DATASETS)
     if settings.action == "list":
-        console.print(f"data sets, below {root}: {', '.join(DATASETS)}", soft_wrap=True)
+        _list_data(console, root)
     if settings.action != "list" and not settings.names:
         raise InputError(f"name the data sets to {settings.action}: some of {', '.join(DATASETS)}")
     for name in settings.names:
@@ -204,7 +160,28 @@ def _data(settings: Namespace) -> None:
         console.print(f"{name}: {len(found.train):,} + {len(found.test):,} images of {found.shape}", highlight=False)
 
 
+def _list_data(console: Console, root: Path) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from pruneinit.data.presence import presence
+
+    table = Table(title=Text(f"Data sets, below {root}"), title_justify="left")
+    for column in ("data set", "images", "image size", "state"):
+        table.add_column(column, justify="right" if column == "images" else "left", no_wrap=True)
+    found = presence(root)
+    for one in found:
+        state = Text(one.state, {"present": "green", "incomplete": "bold red"}.get(one.state, "dim"))
+        table.add_row(one.name, one.images, one.shape, state)
+    console.print(table)
+    for one in found:
+        if one.advice:
+            console.print(Text(f"{one.name}: {one.advice}"), soft_wrap=True)
+    console.print("any folder of images: --data folder:PATH, with train/CLASS/* and val/CLASS/*", soft_wrap=True)
+
+
 def _report(settings: Namespace) -> None:
+    from pruneinit.errors import InputError
     from pruneinit.report import write_index, write_report
 
     folder = Path(settings.folder)
@@ -222,13 +199,13 @@ def _report(settings: Namespace) -> None:
     _console().print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
-_COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None], Callable[[Namespace], None]]] = {
-    "run": ("carry out one recipe: initialise, prune, rescale, train, save, report", _run_flags, _run),
-    "compare": ("prune the same network three ways, and show what the Edge of Chaos is for", _run_flags, _compare),
-    "diagnose": ("look at a pruned network before training it", _recipe_flags, _diagnose),
-    "edge": ("Edge-of-Chaos points of activations", _edge_flags, _edge),
-    "data": ("list, download and check data sets", _data_flags, _data),
-    "report": ("write the page of a run, or the index of a folder of runs", _report_flags, _report),
+_COMMANDS: dict[str, tuple[str, Callable[[Namespace], None]]] = {
+    "run": ("carry out one recipe: initialise, prune, rescale, train, save, report", _run),
+    "compare": ("prune the same network three ways, and show what the Edge of Chaos is for", _compare),
+    "diagnose": ("look at a pruned network before training it", _diagnose),
+    "edge": ("Edge-of-Chaos points of activations", _edge),
+    "data": ("list, download and check data sets", _data),
+    "report": ("write the page of a run, or the index of a folder of runs", _report),
 }
 
 
@@ -237,6 +214,8 @@ _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None], Callable[[Name
 
 def _console() -> Console:
     """Where results are printed; under torchrun only the first process prints."""
+    from rich.console import Console
+
     console = Console(quiet=os.environ.get("RANK", "0") != "0")
     console.on_broken_pipe = _fall_silent  # type: ignore[method-assign]  # not the exit code 1 of rich
     return console
@@ -250,7 +229,7 @@ def _recipe(settings: Namespace) -> Recipe:
 
     values = {field.name: settings[field.name] for field in dataclasses.fields(Recipe)}
     training = values["training"]
-    if isinstance(training, Namespace):
+    if not isinstance(training, Training):
         values["training"] = Training(**training.as_dict())
     return Recipe(**values)
 
@@ -305,41 +284,19 @@ def _fall_silent() -> None:
 @contextlib.contextmanager
 def _progress(label: str) -> Iterator[Callable[[int, int, str], None]]:
     """A bar with the time left on a terminal, nothing in a log."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.markup import escape
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, disable=not sys.stdout.isatty()) as progress:
+    with _bar(disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task(escape(label), total=None, note="")
         yield lambda done, total, note: progress.update(task, completed=done, total=total or None, note=escape(note))
 
 
-def _plain(message: str) -> str:
-    """What jsonargparse says in several lines in one, with the nearest setting for a misspelt one."""
-    text = " ".join(line.strip() for line in message.splitlines() if line.strip())
-    misspelt = re.search(r"(?:does not accept option|[Uu]nrecognized arguments:) '?(?:--)?([\w.]+)", text)
-    if misspelt:
-        return str(unknown("setting", misspelt.group(1), _settings()))
-    command = re.search(r"invalid choice: '(\w+)' \(choose from 'run'", text)
-    if command:
-        return str(unknown("command", command.group(1), _COMMANDS))
-    choice = re.match(r'Parser key "([\w.]+)":.*Literal\[(.*)\]\. Got value: (.*)', text)
-    if choice:
-        return str(unknown(choice.group(1), choice.group(3), re.findall(r"'([\w-]+)'", choice.group(2))))
-    value = re.match(r'Parser key "([\w.]+)":\s*Expected a (.*)\. Got value: (.*)', text)
-    if value:
-        kind = re.sub(r"<class '(\w+)'>", r"\1", value.group(2)).replace("float", "number")
-        return f"{value.group(1)} must be a {kind}, got {value.group(3)}"
-    return text
+def _bar(**options: Any) -> Progress:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-
-def _settings() -> list[str]:
-    import dataclasses
-
-    from pruneinit.experiments import Recipe
-    from pruneinit.train import Training
-
-    nested = [f"training.{field.name}" for field in dataclasses.fields(Training)]
-    return [field.name for field in dataclasses.fields(Recipe)] + nested + ["data_dir", "device", "out", "force"]
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    # Rich forgets what is older than 30 seconds, and with it the speed of steps or files that take longer than that.
+    return Progress(*columns, speed_estimate_period=3600, **options)
 
 
 if __name__ == "__main__":

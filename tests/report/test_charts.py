@@ -1,4 +1,3 @@
-import math
 import re
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -7,11 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drawings import assert_inside, elements
 from pruneinit.report.charts import Bar, Series, bar_chart, line_chart
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 POINTS = st.lists(st.tuples(st.integers(0, 300).map(float), FINITE | st.none()), max_size=8)
-SERIES = st.lists(st.builds(Series, st.text(max_size=30), POINTS), max_size=4)
+SHOWN = st.sampled_from(["both", "line", "points"])
+SERIES = st.lists(st.builds(Series, st.text(max_size=30), POINTS, SHOWN), max_size=4)
 BARS = st.lists(
     st.builds(Bar, st.text(max_size=40), st.floats(0, 100), st.just("1 %"), st.text(max_size=9)), max_size=8
 )
@@ -21,39 +22,34 @@ def chart(series, **options):
     return line_chart(series, title="A title", x_label="layer", y_label="q", **options)
 
 
-def elements(svg, kind):
-    return [node for node in ElementTree.fromstring(svg).iter() if node.get("class", "").split(" ")[:1] == [kind]]
-
-
-def coordinates(svg):
-    """Every absolute coordinate of the drawing."""
-    for node in ElementTree.fromstring(svg).iter():
-        if node.tag in ("text", "rect"):
-            yield float(node.get("x")), float(node.get("y"))
-        if node.tag == "rect":
-            yield float(node.get("x")) + float(node.get("width")), float(node.get("y")) + float(node.get("height"))
-        if node.tag == "path":
-            for x, y in re.findall(r"[ML](\S+?) ([-\d.]+|nan|inf)", node.get("d")):
-                yield float(x), float(y)
-            for x in re.findall(r"H([-\d.]+|nan|inf)", node.get("d")):
-                yield float(x), 0.0
-            for y in re.findall(r"V([-\d.]+|nan|inf)", node.get("d")):
-                yield 0.0, float(y)
-
-
-def assert_inside(svg):
-    _, _, width, height = map(float, ElementTree.fromstring(svg).get("viewBox").split())
-    for x, y in coordinates(svg):
-        assert math.isfinite(x)
-        assert math.isfinite(y)
-        assert 0 <= x <= width + 0.1
-        assert 0 <= y <= height + 0.1
-
-
 @settings(deadline=None, max_examples=150)
 @given(SERIES, st.booleans(), st.sampled_from([340, 430, 900]), st.booleans())
 def test_any_lines_stay_inside_their_drawing(series, log, width, tooltips):
     assert_inside(chart(series, log=log, width=width, tooltips=tooltips))
+
+
+def test_theory_is_a_line_and_measurement_is_points_of_the_same_look():
+    theory = Series("theory", [(x / 10, 2.0 - x / 10) for x in range(100)], shown="line")
+    measured = Series("measured", [(x / 2 + 0.07, 1.0) for x in range(40)], shown="points", look=0)
+    svg = chart([theory, measured], whole=False)
+    (sample, line), (key, marks) = elements(svg, "line"), elements(svg, "mark")
+    assert (sample.get("class"), key.get("class")) == ("line c0", "mark c0")
+    assert line.get("d").count("L") == 99
+    assert len(re.findall(r"M[\d.]+ [\d.]+", marks.get("d"))) == 40  # all of them, not a sample
+    titles = [node.text for node in ElementTree.fromstring(svg).iter("title")]
+    assert len(titles) == 40
+    assert titles[0] == "layer 0.07\nmeasured: 1"
+
+
+def test_a_theory_of_one_point_is_not_lost():
+    svg = chart([Series("a", [(1, 1.0), (2, None), (3, 1.0), (4, 2.0)], shown="line")])
+    assert [mark.get("d").count("M") for mark in elements(svg, "mark")] == [1]
+
+
+def test_ticks_between_whole_numbers_where_x_is_no_count():
+    points = [(1.0, 1.0), (2.0, 2.0)]
+    assert ">1.5</text>" not in re.sub(r'class="end">1.5<', "", chart([Series("a", points)]))
+    assert 'class="mid">1.2</text>' in chart([Series("a", points)], whole=False)
 
 
 @settings(deadline=None, max_examples=100)

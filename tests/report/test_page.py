@@ -7,7 +7,6 @@ import pytest
 
 from pruneinit.errors import InputError
 from pruneinit.report import write_comparison, write_index, write_report
-from pruneinit.report.page import flatten
 
 
 class Page(HTMLParser):
@@ -179,6 +178,57 @@ def test_an_index_lists_runs_at_any_depth_and_links_to_reports(tmp_path, whole_r
     assert "not valid YAML" in page.text
 
 
+def rows_of(page):
+    body = page.html[page.html.index("<tbody>") : page.html.index("</tbody>")]
+    return [" ".join(re.sub("<.*?>", " ", row).split()) for row in body.split("<tr>")[1:]]
+
+
+def test_an_index_tells_runs_apart(tmp_path, write_run, finished_events):
+    flat = {"data": "digits", "model": "mlp", "criterion": "snip", "sparsity": 0.9, "seed": 0, "training": {"lr": 0.1}}
+    write_run(finished_events, recipe=flat | {"training": {"lr": 0.2}}, name="b")
+    write_run(finished_events, recipe=flat, name="a")
+    first, second = rows_of(Page(write_index(tmp_path)))
+    assert first.startswith("a (no report yet) training.lr 0.1 digits mlp snip 80 % 0 of 3 97.24 %")
+    assert first.endswith("finished, 3 epochs")
+    assert "training.lr 0.2" in second
+    assert "seed" not in first + second
+
+
+def test_an_index_puts_like_runs_together_and_the_better_ones_first(tmp_path, write_run, finished_events):
+    def run(name, accuracy, kept, **recipe):
+        events = [e | {"test_accuracy": accuracy} if e["event"] == "result" else e for e in finished_events]
+        layers = [one | {"kept": kept} for one in next(e for e in events if e["event"] == "prune")["layers"]]
+        events = [e | {"layers": layers} if e["event"] == "prune" else e for e in events]
+        write_run(events, recipe={"data": "digits", "model": "mlp"} | recipe, name=name)
+
+    run("worse", 0.5, 100)
+    run("other-network", 0.9, 100, model="vcnn")
+    run("better", 0.6, 100)
+    run("dense", 0.4, 10_000)
+    run("other-data", 0.4, 100, data="cifar10")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "recipe.yaml").write_text("[")
+    order = [row.split()[0] for row in rows_of(Page(write_index(tmp_path)))]
+    assert order == ["other-data", "dense", "better", "worse", "other-network", "broken"]
+
+
+def test_an_index_of_equal_recipes_lists_no_differences(tmp_path, whole_run):
+    assert "differs" not in re.sub("<style>.*?</style>", "", Page(write_index(tmp_path)).html, flags=re.DOTALL)
+
+
+def test_a_comparison_says_what_each_way_does(tmp_path, write_run, finished_events):
+    ways = {"plain": {"init": "default"}, "edge": {"init": "edge"}, "cured": {"init": "edge", "rescale": "layer"}}
+    runs = [(name, write_run(finished_events, recipe=recipe, name=name)) for name, recipe in ways.items()]
+    text = " ".join(Page(write_comparison(runs, tmp_path / "c.html", "t")).text.split())
+    assert "plainThe weights are drawn as PyTorch draws them when a layer is made (Kaiming-uniform with a = √5)" in text
+    assert "edgeThe weights are drawn from a normal distribution with the one spread" in text
+    assert "curedThe same, and after pruning, what is left of each layer is multiplied by one number" in text
+
+
+def test_a_comparison_of_recipes_that_do_not_say_has_no_empty_list(tmp_path, whole_run):
+    assert "What was compared" not in Page(write_comparison([("a", whole_run)], tmp_path / "c.html", "t")).text
+
+
 def test_an_index_of_nothing(tmp_path):
     assert "There is no run in this folder yet." in Page(write_index(tmp_path)).text
 
@@ -187,10 +237,3 @@ def test_an_index_of_nothing(tmp_path):
 def test_no_such_folder(tmp_path, write):
     with pytest.raises(InputError, match="no folder"):
         write(tmp_path / "nowhere")
-
-
-def test_flatten_keeps_empty_mappings_and_lists():
-    assert flatten({"a": {}, "b": {"c": {"d": [1, {"e": None}]}}}) == [
-        ("", "a", "{}"),
-        ("b.c.", "d", '[1, {"e": null}]'),
-    ]

@@ -19,16 +19,59 @@ LAYERS = [
 ]
 
 
+def rows(table, width=140):
+    lines = [line for line in show(table, width).splitlines() if "│" in line]
+    return {line.split("│")[1].strip(): line for line in lines}
+
+
 def test_layers_with_counts_bars_and_the_empty_one_marked():
-    lines = {line.split("│")[1].strip(): line for line in show(layer_table(LAYERS)).splitlines() if "│" in line}
-    assert "100×784" in lines["fc1.weight"]
-    assert "78,400" in lines["fc1.weight"]
-    assert "1 %" in lines["fc1.weight"]
-    assert lines["fc3.weight"].count("█") == 20
-    assert 0 < lines["fc1.weight"].count("▍") <= 1
-    assert ["empty" in lines[layer.name] for layer in LAYERS] == [False, True, False]
+    lines = rows(layer_table(LAYERS))
+    assert "100×784" in lines["fc1"]
+    assert "78,400" in lines["fc1"]
+    assert "1 %" in lines["fc1"]
+    assert lines["fc3"].count("█") == 20
+    assert lines["fc1"].count("▍") == 1
+    assert ["empty" in lines[name] for name in ("fc1", "fc2", "fc3")] == [False, True, False]
     assert "89,400" in lines["3 layers"]
     assert "1,284" in lines["3 layers"]
+
+
+def test_a_trace_of_a_layer_does_not_look_empty():
+    table = layer_table([Layer("a" * 20, "linear", (1000, 1000), 10**6, 1), Layer("b", "linear", (1, 1), 1, 1)])
+    for width in (140, 80):
+        assert any(block in rows(table, width)["a" * 20] for block in "▏▎▍")
+
+
+RESNET = [
+    Layer(f"stage3.{block}.{part}.weight", "conv", (640, 640, 3, 3), 3_686_400, 25_779)
+    for block in range(4)
+    for part in ("conv1", "conv2", "shortcut.0")
+]
+
+
+@pytest.mark.parametrize(
+    "width, columns",
+    [(140, {"kind", "shape", "total"}), (80, {"kind", "total"}), (69, {"total"})],
+    ids=["wide", "80 columns", "narrow"],
+)
+def test_names_are_whole_and_shapes_give_way(width, columns):
+    table = layer_table(RESNET)
+    assert {layer.name.removesuffix(".weight") for layer in RESNET} < set(rows(table, width))
+    header = next(line for line in show(table, width).splitlines() if "layer" in line and "┃" in line)
+    assert {"kind", "shape", "total"} & {cell.strip() for cell in header.split("┃")} == columns
+    assert max(map(len, show(table, width).splitlines())) <= width
+    assert "███" in show(table, width)
+
+
+def test_a_name_that_fits_no_terminal_is_folded_and_not_cut():
+    shown = show(layer_table([Layer("a" * 99, "linear", (1, 1), 1, 1)]), 60)
+    assert shown.count("a") >= 99
+
+
+def test_an_ending_that_not_all_names_have_is_kept():
+    lines = rows(layer_table([*LAYERS, Layer("mask.weights", "linear", (1, 1), 1, 1)]))
+    assert "fc1.weight" in lines
+    assert "a" in rows(moments_table([Stage("dense", (("a.weight", 0.5),))]))
 
 
 @pytest.mark.parametrize("layers", [[], [Layer("a", "linear", (2, 2), 4, 0)]], ids=["none", "all empty"])

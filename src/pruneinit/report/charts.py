@@ -1,22 +1,23 @@
-"""The two charts of the reports, as inline SVG: lines over an axis, and a bar for each layer."""
+"""The charts of the reports as inline SVG: lines and points over an axis, and a bar for each layer."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pruneinit.report.scale import Scale, linear_scale, log_scale
+from pruneinit.report.axes import Plot, axes, margin
+from pruneinit.report.scale import linear_scale, log_scale
 from pruneinit.report.svg import (
     Point,
+    Shown,
     bands,
     escape,
     fit,
     frame,
     legend,
-    line,
-    markers,
     num,
+    strokes,
     text_at,
     text_width,
 )
@@ -27,10 +28,21 @@ _MOST_TOOLTIPS = 120
 
 @dataclass(frozen=True)
 class Series:
-    """A labelled line: pairs of x and y, with y None where there is no value."""
+    """A labelled line, or labelled points.
+
+    Attributes:
+        label: What the legend calls it.
+        points: Pairs of x and y, with y None where there is no value.
+        shown: `"both"`: a line with markers; `"line"`: a line alone, for theory; `"points"`: markers alone, for
+            measurements.
+        look: Which colour, dash and marker; None is the place in the list of series. A theory and its measurement
+            belong together when they have the same.
+    """
 
     label: str
     points: Sequence[tuple[float, float | None]]
+    shown: Shown = "both"
+    look: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,11 +65,12 @@ def line_chart(
     unit: str = "",
     limits: tuple[float, float] | None = None,
     names: Mapping[float, str] | None = None,
+    whole: bool = True,
     width: int = 900,
     height: int = 300,
     tooltips: bool = True,
 ) -> str:
-    """Several lines over a whole-numbered x axis, as an `<svg>`.
+    """Several lines, or points, over one x axis, as an `<svg>`.
 
     A missing value leaves a gap. On a logarithmic axis a zero is a marker on a line of its own, below the lowest
     power of ten, and negative values are left out.
@@ -71,9 +84,10 @@ def line_chart(
         unit: Put behind each value of y, `" %"`.
         limits: Ends of a linear y axis.
         names: What to call single values of x in tooltips.
+        whole: Whether x counts something (layers, epochs), so that only whole numbers are ticks.
         width: Width in CSS pixels.
         height: Height of the plot itself in CSS pixels; legend and labels come on top.
-        tooltips: Whether pointing at an x shows the values there.
+        tooltips: Whether pointing at an x shows the values there; where there are points without lines, at theirs.
 
     Example:
         >>> moments = Series("dense", [(1, 1.0), (2, None), (3, 0.5)])
@@ -81,35 +95,34 @@ def line_chart(
         >>> svg.startswith('<svg viewBox="0 0 900 ')
         True
     """
-    series = [Series(s.label, [(x, _shown(y, log)) for x, y in s.points]) for s in series]
+    series = [replace(s, points=[(x, _finite(y, log)) for x, y in s.points]) for s in series]
     values = [y for s in series for _, y in s.points if y is not None]
     xs = sorted({x for s in series for x, _ in s.points})
     zeros = log and 0 in values
-    across = linear_scale(xs, about=10 if width > 600 else 5, whole=True)
+    across = linear_scale(xs, about=10 if width > 600 else 5, whole=whole)
     up = log_scale(values) if log else linear_scale(values, limits)
 
-    key, top = legend([s.label for s in series], width)
-    labels = [label + unit for _, label in up.ticks]
-    left = max([text_width(label) for label in labels], default=0) + 10
-    plot = _Plot(left + 8, width - 12.0, top + 26, top + 26 + height - (24 if zeros else 0), top + 26 + height)
+    key, top = legend(keys(series), width)
+    floor = top + 26 + height
+    plot = Plot(margin(up, unit), width - 12.0, top + 26, floor - (24 if zeros else 0), floor, across, up)
 
-    def point(x: float, y: float) -> Point:
-        bottom = plot.floor if log and y == 0 else plot.bottom - up.place(y) * (plot.bottom - plot.top)
-        return plot.left + across.place(x) * (plot.right - plot.left), bottom
-
-    parts = [key, _axes(plot, across, up, unit, x_label, y_label, zeros)]
-    for index, one in enumerate(series):
-        runs = _unbroken(one.points, log)
-        drawn = [[point(x, y) for x, y in run] for run in runs]
-        parts += [line(index, drawn), markers(index, _marked(drawn))]
+    parts = [key, axes(plot, x_label, y_label, unit)]
+    for (_, look, shown), one in zip(keys(series), series, strict=True):
+        runs = [[plot.point(x, y) for x, y in run] for run in _unbroken(one.points, log)]
+        parts.append(strokes(look, shown, runs, _marked(runs, shown)))
     if tooltips:
-        chosen = xs[:: max(1, math.ceil(len(xs) / _MOST_TOOLTIPS))]
-        places = [plot.left + across.place(x) * (plot.right - plot.left) for x in chosen]
+        measured = {x for s in series if s.shown == "points" for x, _ in s.points}
+        chosen = sorted(measured) or xs[:: max(1, math.ceil(len(xs) / _MOST_TOOLTIPS))]
         texts = _tooltips(series, chosen, x_label, unit, names or {})
-        for text, (start, end) in zip(texts, bands(places, plot.left, plot.right), strict=False):
+        for text, (start, end) in zip(texts, bands(list(map(plot.x, chosen)), plot.left, plot.right), strict=False):
             box = f'x="{num(start)}" y="{num(plot.top)}" width="{num(end - start)}" height="{num(height)}"'
             parts.append(f'<rect class="hit" {box}><title>{escape(text)}</title></rect>')
     return frame(width, plot.floor + 46, title, parts)
+
+
+def keys(series: Sequence[Series]) -> list[tuple[str, int, Shown]]:
+    """What the legend shows of each series: its label, its look and how it is drawn."""
+    return [(s.label, i if s.look is None else s.look, s.shown) for i, s in enumerate(series)]
 
 
 def bar_chart(
@@ -172,34 +185,8 @@ def bar_chart(
     return frame(width, bottom + 20, title, parts)
 
 
-@dataclass(frozen=True)
-class _Plot:
-    """The edges of the plot in pixels; `floor` is where zeros of a logarithmic axis are drawn, else the bottom."""
-
-    left: float
-    right: float
-    top: float
-    bottom: float
-    floor: float
-
-
-def _shown(value: float | None, log: bool) -> float | None:
+def _finite(value: float | None, log: bool) -> float | None:
     return None if value is None or not math.isfinite(value) or (log and value < 0) else value
-
-
-def _axes(plot: _Plot, across: Scale, up: Scale, unit: str, x_label: str, y_label: str, zeros: bool) -> str:
-    rows = [(plot.bottom - place * (plot.bottom - plot.top), label + unit) for place, label in up.ticks]
-    rows += [(plot.floor, "0" + unit)] if zeros else []
-    columns = [(plot.left + place * (plot.right - plot.left), label) for place, label in across.ticks]
-    grid = "".join(f"M{num(plot.left)} {num(y)}H{num(plot.right)}" for y, _ in rows)
-    ticks = "".join(f"M{num(x)} {num(plot.floor)}v5" for x, _ in columns)
-    edge = f"M{num(plot.left)} {num(plot.floor)}H{num(plot.right)}"
-    parts = [f'<path class="grid" d="{grid}"/><path class="axis" d="{edge}{ticks}"/>']
-    parts += [text_at(plot.left - 8, y + 4, label, "end") for y, label in rows]
-    parts += [text_at(x, plot.floor + 18, label, "mid") for x, label in columns]
-    parts.append(text_at(0, plot.top - 12, y_label, "label"))
-    parts.append(text_at((plot.left + plot.right) / 2, plot.floor + 38, x_label, "label mid"))
-    return "".join(parts)
 
 
 def _unbroken(points: Sequence[tuple[float, float | None]], log: bool) -> list[list[Point]]:
@@ -215,8 +202,12 @@ def _unbroken(points: Sequence[tuple[float, float | None]], log: bool) -> list[l
     return [run for run in runs if run]
 
 
-def _marked(runs: list[list[Point]]) -> list[Point]:
-    """Every point while there are few, then some of each run; one that stands alone always."""
+def _marked(runs: list[list[Point]], shown: Shown) -> list[Point]:
+    """The points that get a marker; one that stands alone always, since no line shows it."""
+    if shown == "points":
+        return [point for run in runs for point in run]
+    if shown == "line":
+        return [run[0] for run in runs if len(run) == 1]
     every = max(1, math.ceil(sum(map(len, runs)) / _MOST_MARKERS))
     return [point for run in runs for point in run[::every]]
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,9 +17,11 @@ from pruneinit.files import write_text
 from pruneinit.report import figures, words
 from pruneinit.report.read import METRICS, RECIPE, read_run
 from pruneinit.report.record import RunRecord
+from pruneinit.report.settings import differences, flatten, ways
 
 REPORT = "report.html"
 INDEX = "index.html"
+_COLUMNS = ("data", "model", "criterion", "sparsity")
 
 
 def write_report(folder: str | Path) -> Path:
@@ -102,6 +102,7 @@ def write_comparison(
         title=title,
         introduction=[part.strip() for part in introduction.split("\n\n") if part.strip()],
         rows=[(label, record, _link(record.folder, Path(out))) for label, record in records],
+        ways=list(zip((label for label, _ in records), ways([record.recipe for _, record in records]), strict=True)),
         figures=[figure for figure in drawn if figure is not None],
     )
 
@@ -109,7 +110,8 @@ def write_comparison(
 def write_index(root: str | Path) -> Path:
     """Write `index.html` into `root`: all runs in the folders below it, with links to their reports.
 
-    A run that cannot be read is listed with the reason.
+    Runs of the same data and network stand together, by sparsity, the better ones first, each with the settings in
+    which the runs differ. A run that cannot be read comes last, with the reason.
 
     Args:
         root: A folder that holds runs, at any depth.
@@ -129,38 +131,33 @@ def write_index(root: str | Path) -> Path:
     if not root.is_dir():
         raise InputError(f"no folder {root}: expected a folder that holds runs")
     folders = sorted({path.parent for name in (RECIPE, METRICS) for path in root.rglob(name)})
-    rows: list[tuple[str, RunRecord | None, str, str]] = []
+    runs, unreadable = [], []
     for folder in folders:
         name = folder.relative_to(root).as_posix() if folder != root else _name(folder)
         try:
-            rows.append((name, read_run(folder), _link(folder, root / INDEX), ""))
+            runs.append((name, read_run(folder)))
         except InputError as error:
-            rows.append((name, None, "", str(error)))
-    return _write(root / INDEX, "index.html", title=f"Runs in {_name(root)}", rows=rows)
+            unreadable.append((name, str(error)))
+    runs.sort(key=_order)
+    varying = differences([record.recipe for _, record in runs], apart_from=_COLUMNS)
+    rows = [
+        (name, record, _link(record.folder, root / INDEX), _columns(record), settings)
+        for (name, record), settings in zip(runs, varying, strict=True)
+    ]
+    return _write(root / INDEX, "index.html", title=f"Runs in {_name(root)}", rows=rows, unreadable=unreadable)
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str, str]]:
-    """Nested settings as rows of (enclosing names with a dot behind each, last name, value).
-
-    Example:
-        >>> flatten({"model": {"depth": 3, "act": "tanh"}, "seed": 0, "include": None})
-        [('model.', 'depth', '3'), ('model.', 'act', 'tanh'), ('', 'seed', '0'), ('', 'include', 'none')]
-    """
-    rows = []
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            rows += flatten(value, f"{prefix}{key}.")
-        else:
-            rows.append((prefix, str(key), _setting(value)))
-    return rows
+def _columns(record: RunRecord) -> list[str]:
+    """Data, model and criterion of a run; a dash where its recipe does not name them."""
+    values = (record.recipe.get(name) for name in _COLUMNS[:3])
+    return [value if isinstance(value, str) else words.NOTHING for value in values]
 
 
-def _setting(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return "none"
-    return json.dumps(value, ensure_ascii=False, default=str)
+def _order(run: tuple[str, RunRecord]) -> tuple[str, str, float, float, str]:
+    name, record = run
+    data, model, _ = _columns(record)
+    removed = 1 - record.kept / record.total if record.total else 0.0
+    return data, model, removed, -(record.test_accuracy or 0.0), name
 
 
 def _name(folder: Path) -> str:

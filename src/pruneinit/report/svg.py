@@ -9,6 +9,7 @@ import html
 import unicodedata
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Literal
 
 COLORS = 6
 FONT = 12
@@ -23,6 +24,7 @@ _MARKERS = (
 )
 
 Point = tuple[float, float]
+Shown = Literal["both", "line", "points"]
 
 
 def escape(text: str) -> str:
@@ -98,16 +100,27 @@ def markers(index: int, points: Iterable[Point]) -> str:
     return f'<path class="mark c{index % COLORS}" d="{"".join(f"M{num(x)} {num(y)}{shape}" for x, y in points)}"/>'
 
 
-def legend(labels: list[str], width: float) -> tuple[str, float]:
-    """A sample and the label of each series, in rows from the top; also how high they are together."""
+def strokes(look: int, shown: Shown, runs: list[list[Point]], marked: Iterable[Point]) -> str:
+    """A series as it is to be shown: its line, markers at the `marked` ones of its points, or both."""
+    found = list(marked)
+    return ("" if shown == "points" else line(look, runs)) + (markers(look, found) if found else "")
+
+
+def legend(entries: Iterable[tuple[str, int, Shown]], width: float) -> tuple[str, float]:
+    """A sample and the label of each series, in rows from the top; also how high they are together.
+
+    Args:
+        entries: The label of each series, its look, and how it is shown.
+        width: How wide a row may be.
+    """
     parts, x, y = [], 2.0, 10.0
-    for index, label in enumerate(labels):
-        shown = fit(label, width - 44)
-        needed = 38 + text_width(shown) + 20
+    for label, look, shown in entries:
+        text = fit(label, width - 44)
+        needed = 38 + text_width(text) + 20
         if x > 2 and x + needed > width:
             x, y = 2.0, y + 20
-        parts.append(line(index, [[(x, y), (x + 30, y)]]) + markers(index, [(x + 15, y)]))
-        parts.append(text_at(x + 38, y + 4, shown, "key"))
+        parts.append(strokes(look, shown, [[(x, y), (x + 30, y)]], [] if shown == "line" else [(x + 15, y)]))
+        parts.append(text_at(x + 38, y + 4, text, "key"))
         x += needed
     return "".join(parts), y + 16
 

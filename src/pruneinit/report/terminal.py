@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Sequence
 
+from rich.bar import Bar
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from pruneinit.report.record import Layer, RunRecord, Stage
-from pruneinit.report.words import NOTHING, count, number, percent, share
+from pruneinit.report.words import NOTHING, count, number, percent, share, short_names
 
-_BAR = 20
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_BAR, _SHORTEST_BAR = 20, 10
 _STATES = {"finished": "green", "diverged": "bold red", "unfinished": "yellow", "not trained yet": "dim"}
+
+
+class _Layers(Table):
+    """A table that leaves out shapes and kinds where it would have to break names instead."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unbound = options.update(max_width=10_000)
+        for left_out in ((), ("shape",), ("shape", "kind")):
+            shown = copy.copy(self)
+            kept = (column for column in self.columns if column.header not in left_out)
+            shown.columns = [dataclasses.replace(column, _index=index) for index, column in enumerate(kept)]
+            if Measurement.get(console, unbound, shown).maximum - _BAR + _SHORTEST_BAR <= options.max_width:
+                shown.columns[0].no_wrap = True  # so that the bars become shorter, not the names
+                break
+        yield from Table.__rich_console__(shown, console, options)
 
 
 def layer_table(layers: Sequence[Layer], title: str = "Layers") -> Table:
     """How much of each layer is kept, with a bar; empty layers are marked.
+
+    The ending `.weight` that all names have is left out, and so are shapes and kinds on a narrow terminal.
 
     Args:
         layers: In the order in which they are to be listed.
@@ -30,15 +51,18 @@ def layer_table(layers: Sequence[Layer], title: str = "Layers") -> Table:
         >>> table.row_count, [column.header for column in table.columns][:3]
         (2, ['layer', 'kind', 'shape'])
     """
-    table = _table(title, ["layer", "kind", "shape"], ["total", "kept", "density"])
-    table.add_column("")
+    table = _table(title, ["layer", "kind", "shape"], ["total", "kept", "density"], _Layers)
+    for column in table.columns[1:]:
+        column.no_wrap = True
+    table.add_column("", max_width=_BAR)
     # Bars are as long as the densest layer's: at 98 % sparsity all would else be stubs.
     longest = max((layer.density for layer in layers), default=0.0)
-    for layer in layers:
-        bar = Text("empty", "bold red") if layer.empty else _bar(layer.density / longest)
+    for name, layer in zip(short_names([layer.name for layer in layers]), layers, strict=True):
+        # A sliver for the smallest share: only what is empty looks empty.
+        bar = Text("empty", "bold red") if layer.empty else Bar(longest, 0, max(layer.density, longest / 60))
         shape = "×".join(map(str, layer.shape))
         kept, density = count(layer.kept), share(layer.kept, layer.total)
-        _row(table, layer.name, layer.kind, shape, count(layer.total), kept, density, bar)
+        _row(table, name, layer.kind, shape, count(layer.total), kept, density, bar)
     table.add_section()
     total, kept_ = sum(layer.total for layer in layers), sum(layer.kept for layer in layers)
     _row(table, f"{len(layers)} layers", "", "", count(total), count(kept_), share(kept_, total), "", style="bold")
@@ -90,8 +114,8 @@ def moments_table(stages: Sequence[Stage], title: str = "Second moments of the l
     table = _table(title, ["layer"], [stage.name for stage in stages])
     columns = [dict(stage.moments) for stage in stages]
     names = dict.fromkeys(name for stage in stages for name, _ in stage.moments)
-    for name in names:
-        _row(table, name, *(_moment(column, name) for column in columns))
+    for short, name in zip(short_names(list(names)), names, strict=True):
+        _row(table, short, *(_moment(column, name) for column in columns))
     return table
 
 
@@ -104,8 +128,8 @@ def _moment(column: dict[str, float | None], name: str) -> Text:
     return Text(number(value), "red" if value == 0 else "")
 
 
-def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
-    table = Table(title=Text(title), title_justify="left", caption_justify="left")
+def _table(title: str, left: Sequence[str], right: Sequence[str], kind: type[Table] = Table) -> Table:
+    table = kind(title=Text(title), title_justify="left", caption_justify="left")
     for header in left:
         table.add_column(Text(header) if "[" in header else header, overflow="fold")
     for header in right:
@@ -113,11 +137,6 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     return table
 
 
-def _row(table: Table, *cells: str | Text, style: str | None = None) -> None:
+def _row(table: Table, *cells: str | Text | Bar, style: str | None = None) -> None:
     """A row whose texts are shown as they are: a name such as `[red]` is no markup."""
     table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), style=style)
-
-
-def _bar(fraction: float) -> Text:
-    eighths = max(1, round(fraction * _BAR * 8))
-    return Text("█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else ""), "cyan")

@@ -1,0 +1,75 @@
+"""Benchmarks replace what is committed only at the documented settings, or when told to."""
+
+import argparse
+import importlib.util
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def documents(monkeypatch, tmp_path):
+    spec = importlib.util.spec_from_file_location("documents", PROJECT / "benchmarks" / "documents.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(sys.modules, "documents", module)
+    monkeypatch.setattr(module, "PROJECT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page.md").write_text("before\n<!-- table -->\nold\n<!-- end -->\nafter\n")
+    return module
+
+
+@pytest.mark.parametrize(
+    "words, commit",
+    [
+        ([], True),
+        (["--repeats", "15"], True),
+        (["--data_dir", "/elsewhere"], True),
+        (["--repeats", "2"], False),
+        (["--repeats", "2", "--write"], True),
+    ],
+    ids=["defaults", "a default by name", "another place", "other settings", "told to write"],
+)
+def test_only_the_default_settings_are_committed_unasked(documents, words, commit, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", *words])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--data_dir", default=None)
+    arguments, found = documents.parse(parser)
+    assert found is commit
+    assert arguments.repeats in (2, 15)
+    assert ("not the documented repeats" in capsys.readouterr().out) is not commit
+
+
+def test_what_is_not_committed_is_printed(documents, tmp_path, capsys):
+    documents.write_results("speed", {"seconds": 1}, commit=False)
+    documents.put_table("page.md", ["a"], [["1"]], "A note.", commit=False)
+    assert capsys.readouterr().out == '{\n "seconds": 1\n}\n| a |\n| --- |\n| 1 |\n\nA note.\n'
+    assert not (tmp_path / "results").exists()
+    assert "old" in (tmp_path / "docs" / "page.md").read_text()
+
+
+def test_what_is_committed_is_written(documents, tmp_path):
+    documents.write_results("speed", {"seconds": 1})
+    documents.put_table("page.md", ["a"], [["1"]], "A note.")
+    assert json.loads((tmp_path / "results" / "speed.json").read_text()) == {"seconds": 1}
+    text = (tmp_path / "docs" / "page.md").read_text()
+    assert text == "before\n<!-- table -->\n| a |\n| --- |\n| 1 |\n\nA note.\n<!-- end -->\nafter\n"
+
+
+def test_a_quick_run_of_a_benchmark_leaves_the_results_alone(documents, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", ["kills.py", "--kills", "0"])
+    runpy.run_path(str(PROJECT / "benchmarks" / "kills.py"), run_name="__main__")
+    assert not (tmp_path / "results").exists()
+    assert '"kills": 0' in capsys.readouterr().out
+
+
+def test_the_committed_results_are_those_of_the_default_settings():
+    defaults = (PROJECT / "benchmarks" / "rescaling.py").read_text()
+    results = json.loads((PROJECT / "results" / "rescaling.json").read_text())
+    assert f'"--epochs", type=int, default={results["epochs"]}' in defaults
