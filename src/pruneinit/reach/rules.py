@@ -22,7 +22,6 @@ SELECTS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_fill"), (0, 3)),
 }
 _VALUES = {"input", "self", "src", "source", "value", "values", "other"}
-_ALIGNED = {"where", "masked_fill", "gather"}
 _TABLES = {"getitem", "gather", "index_select", "take"}
 _DIM = {"norm": 2, "linalg_vector_norm": 2, "kthvalue": 2, "topk": 2}
 
@@ -64,23 +63,28 @@ def as_is(op: Operation) -> Tensor:
 
 def select(op: Operation) -> Tensor:
     """Elements taken or set by an index, a mask or a condition, on which the result then depends too."""
-    args = [op.value(a) if i in SELECTS[op.name] else a for i, a in enumerate(op.args)]
+    places = SELECTS[op.name]
+    choices = [a for i, a in enumerate(op.args) if i not in places]
+    choices += [a for word, a in op.kwargs.items() if word not in _VALUES]
+    chosen = [s for t in tensors(choices) if (s := op.shadow(t)) is not None]
+    if chosen and op.name in ("where", "masked_fill"):
+        return pointwise(op)  # for another input it is the other element
+    args = [op.value(a) if i in places else a for i, a in enumerate(op.args)]
     kwargs = {word: op.value(a) if word in _VALUES else a for word, a in op.kwargs.items() if word != "out"}
     if "reduce" in kwargs:
         kwargs["reduce"] = "sum" if op.name == "scatter_reduce" else "add"
     if op.name == "scatter_reduce" and len(args) > 4:
         args[4] = "sum"
-    func = _set if op.name == "setitem" else op.func
-    shadow = cast(Tensor, func(*args, **kwargs))
-    others = [a for i, a in enumerate(op.args) if i not in SELECTS[op.name]]
-    others += [a for word, a in op.kwargs.items() if word not in _VALUES]
-    chosen = [s for t in tensors(others) if (s := op.shadow(t)) is not None]
+    shadow = cast(Tensor, (_set if op.name == "setitem" else op.func)(*args, **kwargs))
+    if chosen and len(places) > 1:
+        shadow = shadow + args[0]  # for another input it may be written elsewhere
+    table = op.args[0]
+    read = op.name in _TABLES and op.shadow(table) is None and op.gate(table) is not None
     for s in chosen:
-        spread = s if op.name in _ALIGNED else s.sum()
-        table = op.args[0] if op.name in _TABLES else None
-        if table is not None and op.shadow(table) is None and op.gate(table) is not None:
-            spread = spread * cast(Tensor, op.func(op.factor(table), *op.args[1:], **kwargs))
-        shadow = shadow + spread
+        spread = s if op.name == "gather" else s.sum()
+        if op.name == "setitem" and isinstance(op.args[1], Tensor) and op.args[1].dtype == torch.bool:
+            spread = s.reshape(s.shape + (1,) * (shadow.dim() - s.dim()))
+        shadow = shadow + (spread * op.func(op.factor(table), *op.args[1:], **op.kwargs) if read else spread)
     return shadow
 
 

@@ -18,7 +18,11 @@ from pruneinit.batch import tensors
 from pruneinit.reach.operation import Operation
 from pruneinit.reach.table import CONSTANTS, follow
 
-_CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+# What composed operations ask first: whether somebody else wants to run them, and for more than one example.
+_CHECKS = (
+    *("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"),
+    *("_verify_batch_size", "_verify_spatial_size"),
+)
 _COMPOSED = ("torch.functional", "torch.nn.functional", "torch.nn.init", "torch._tensor")
 # These end in an underscore but leave the elements as they are.
 _METADATA = {
@@ -186,7 +190,7 @@ def _is_composed(func: Callable[..., Any]) -> bool:
 
 @cache
 def _opened(func: types.FunctionType) -> Callable[..., Any]:
-    """The same function, without the question whether somebody else wants to run it: its parts are followed instead."""
+    """The same function without these questions, so that its parts are followed one by one."""
     names = func.__globals__ | dict.fromkeys(_CHECKS, lambda *_: False)
     opened = types.FunctionType(func.__code__, names, func.__name__, func.__defaults__, func.__closure__)
     opened.__kwdefaults__ = func.__kwdefaults__
