@@ -108,10 +108,10 @@ def live(model, batch):
     return lambda masks: pi.effective_masks(model, [batch], masks)
 
 
-@pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)
-@pytest.mark.parametrize("scope", ["global", "layer", "erk"])
-@pytest.mark.parametrize("sparsity", [0.5, 0.85, 0.97])
-def test_effective_sparsity_is_met_as_nearly_as_any_selection_can(problem, scope, sparsity):
+@pytest.mark.parametrize("name", ["dense", "conv1d", "residual", "batch-norm"])
+@pytest.mark.parametrize("scope, sparsity", [("global", 0.6), ("global", 0.95), ("layer", 0.85), ("erk", 0.85)])
+def test_effective_sparsity_is_met_as_nearly_as_any_selection_can(name, scope, sparsity):
+    problem = PROBLEMS[IDS.index(name)]
     model, batch = problem.model(), problem.batch()
     masks = pi.prune(model, pi.Random(4), [batch], sparsity=sparsity, scope=scope, effective=True)
     alive, scores = live(model, batch), pi.score(model, pi.Random(4))

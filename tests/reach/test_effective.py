@@ -127,6 +127,27 @@ def test_attention_depends_on_queries_keys_and_values(need_weights, kdim):
     assert found.counts["query.weight"] == (8, 8)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_learned_queries_are_no_input_but_choose_among_the_values(fused):
+    class Pooling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.start = nn.Parameter(torch.zeros(1, 1, 2))
+            self.query, self.key, self.value = nn.Linear(2, 4), nn.Linear(2, 4), nn.Linear(2, 3)
+
+        def forward(self, x):
+            q, k, v = self.query(self.start), self.key(x), self.value(x)
+            if fused:
+                return nn.functional.scaled_dot_product_attention(q, k, v)
+            return (q @ k.mT).softmax(-1) @ v
+
+    mask = torch.ones(4, 2)
+    mask[1] = 0  # this dimension of the keys is compared with nothing
+    found = live(Pooling(), torch.randn(1, 3, 2), {"key.weight": mask})
+    assert found["query.weight"].equal(mask.bool())
+    assert found.kept == found.total - 4
+
+
 def test_a_layer_that_runs_twice_lives_by_either_use():
     from problems import SharedLayer, TiedWeights
 

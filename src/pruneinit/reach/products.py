@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,20 +100,26 @@ def add_product(op: Operation) -> Tensor:
 def attention(op: Operation) -> Tensor:
     """Scaled dot products: every allowed value, and every key and query that weighs it."""
     query, key, value = (op.given(i, word) for i, word in enumerate(("query", "key", "value")))
-    q, k, v = op.value(query), op.value(key), op.value(value)
-    if op.kwargs.get("enable_gqa"):
-        k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
-    allowed = torch.ones(q.shape[-2], k.shape[-2], device=q.device)
+    groups = query.shape[-3] // key.shape[-3] if op.kwargs.get("enable_gqa") else 1
+
+    def scores(factors: list[Tensor]) -> Tensor:
+        return factors[0] @ _repeated(factors[1], groups).mT
+
+    allowed = torch.ones(query.shape[-2], key.shape[-2], device=op.out.device)
     if op.given(5, "is_causal", False):
         allowed = allowed.tril()
     mask = op.given(3, "attn_mask")
-    shadow = cast(Tensor, q).sum(-1, keepdim=True)
-    if mask is not None:
-        # A mask that itself depends on the data may allow anything.
-        moved = op.shadow(mask)
-        if moved is None:
-            allowed = allowed * (mask if mask.dtype == torch.bool else mask > -math.inf).float()
-        else:
-            shadow = shadow + moved.sum(-1, keepdim=True)
-    shadow = shadow * allowed.sum(-1, keepdim=True).clamp(max=1)
-    return cast(Tensor, shadow + allowed @ k.sum(-1, keepdim=True) + allowed @ v)
+    moved = op.shadow(mask)
+    if mask is not None and moved is None:  # a mask that itself depends on the data may allow anything
+        allowed = allowed * (mask if mask.dtype == torch.bool else mask > -math.inf).float()
+    weighed = torch.zeros(()) if moved is None else moved
+    if op.inner or op.shadow(query) is not None or op.shadow(key) is not None:
+        weighed = weighed + _products(op, [query, key], scores)
+    else:
+        allowed = allowed * (1 + scores([op.factor(query), op.factor(key)]))
+    shadow: Tensor = allowed @ _repeated(op.value(value), groups)
+    return shadow + (allowed * weighed) @ _repeated(op.factor(value), groups)
+
+
+def _repeated(tensor: Tensor, groups: int) -> Tensor:
+    return tensor if groups == 1 else tensor.repeat_interleave(groups, -3)
