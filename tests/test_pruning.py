@@ -102,3 +102,97 @@ def test_excluded_weights_stay_whole_and_do_not_count():
 def test_impossible_requests(kwargs, message):
     with pytest.raises(pi.InputError, match=message):
         pi.prune(nn.Linear(3, 3), pi.Magnitude(), **kwargs)
+
+
+def live(model, batch):
+    return lambda masks: pi.effective_masks(model, [batch], masks)
+
+
+@pytest.mark.parametrize("name", ["dense", "conv1d", "residual", "batch-norm"])
+@pytest.mark.parametrize("scope, sparsity", [("global", 0.6), ("global", 0.95), ("layer", 0.85), ("erk", 0.85)])
+def test_effective_sparsity_is_met_as_nearly_as_any_selection_can(name, scope, sparsity):
+    problem = PROBLEMS[IDS.index(name)]
+    model, batch = problem.model(), problem.batch()
+    masks = pi.prune(model, pi.Random(4), [batch], sparsity=sparsity, scope=scope, effective=True)
+    alive, scores = live(model, batch), pi.score(model, pi.Random(4))
+    assert alive(masks) == masks
+    target = round((1 - sparsity) * masks.total)
+    assert masks.kept <= target
+    # The slow twin: every count from the asked one upwards.
+    found = [alive(pi.select(scores, 1 - k / masks.total, scope)) for k in range(max(1, target), masks.total + 1)]
+    best = max((m.kept for m in found if m.kept <= target), default=0)
+    assert masks.kept == best
+    if scope == "global":
+        assert masks in found
+
+
+def test_effective_pruning_keeps_more_where_the_plain_one_loses_everything():
+    model = nn.Sequential(*[m for _ in range(6) for m in (nn.Linear(20, 20, bias=False), nn.ReLU())], nn.Linear(20, 2))
+    batch = torch.randn(4, 20), torch.tensor([0, 1, 0, 1])
+    plain = pi.prune(model, pi.Random(), sparsity=0.96)
+    assert live(model, batch)(plain).kept == 0
+    assert pi.prune(model, pi.Random(), [batch], sparsity=0.96, effective=True).kept > 50
+
+
+@pytest.mark.parametrize("rounds", [2, 5])
+def test_effective_rounds_hand_on_only_what_is_alive(rounds):
+    problem = PROBLEMS[0]
+    model, batch, seen = problem.model(), problem.batch(), []
+
+    def criterion(net, batches, masks):
+        seen.append(masks)
+        return pi.Snip()(net, batches, masks)
+
+    masks = pi.prune(model, criterion, iter([batch]), sparsity=0.8, rounds=rounds, effective=True)
+    alive = live(model, batch)
+    for number, earlier in enumerate(seen):
+        assert alive(earlier) == earlier
+        assert earlier.kept <= round(0.2 ** (number / rounds) * masks.total)
+    for earlier, later in zip(seen, [*seen[1:], masks], strict=True):
+        assert (earlier & later) == later
+    assert 0 < masks.kept <= round(0.2 * masks.total)
+
+
+def test_effective_rounds_end_where_nothing_is_left():
+    model = nn.Sequential(*[nn.Linear(3, 3) for _ in range(8)])
+    batch = torch.randn(2, 3), torch.tensor([0, 1])
+    masks = pi.prune(model, pi.Random(), [batch], sparsity=0.95, rounds=6, effective=True)
+    assert masks.kept == 0
+
+
+def test_effective_pruning_of_a_sparsified_model_stays_within_what_is_left():
+    model, batch = PROBLEMS[0].model(), PROBLEMS[0].batch()
+    first = pi.prune(model, pi.Magnitude(), sparsity=0.5)
+    pi.sparsify_(model, first)
+    second = pi.prune(model, pi.Snip(), [batch], sparsity=0.8, effective=True)
+    assert (first & second) == second
+    assert second.kept > 0
+    assert live(model, batch)(second) == second
+    with pytest.raises(pi.InputError, match="within= allows only"):
+        pi.prune(model, pi.Magnitude(), [batch], sparsity=0.2, effective=True)
+
+
+def test_effective_pruning_to_given_densities_only_drops_the_dead():
+    model, batch = PROBLEMS[0].model(), PROBLEMS[0].batch()
+    densities = {"0.weight": 0.2, "2.weight": 0.3, "4.weight": 0.4}
+    plain = pi.prune(model, pi.Random(), sparsity=None, scope=densities)
+    masks = pi.prune(model, pi.Random(), [batch], sparsity=None, scope=densities, effective=True)
+    assert masks == live(model, batch)(plain)
+    assert masks.kept < plain.kept
+
+
+def test_effective_pruning_of_some_weights_counts_the_others_as_whole():
+    model, batch = PROBLEMS[0].model(), PROBLEMS[0].batch()
+    masks = pi.prune(model, pi.Random(), [batch], sparsity=0.7, include="2.weight", effective=True)
+    assert list(masks) == ["2.weight"]
+    assert masks.kept == round(0.3 * masks.total)  # between whole layers nothing is dead
+
+
+def test_effective_pruning_runs_the_loss_of_the_criterion_and_needs_batches():
+    def loss(model, batch):
+        return model(batch["x"]).square().mean()
+
+    batch = {"x": torch.randn(4, 3)}
+    assert pi.prune(nn.Linear(3, 4), pi.Snip(loss=loss), [batch], sparsity=0.5, effective=True).kept == 6
+    with pytest.raises(pi.InputError, match="this needs data"):
+        pi.prune(nn.Linear(3, 4), pi.Magnitude(), sparsity=0.5, effective=True)

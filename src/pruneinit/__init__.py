@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pruneinit.masks import Masks
     from pruneinit.moments import second_moments
     from pruneinit.pruning import prune, score
+    from pruneinit.reach import effective_masks
     from pruneinit.rescale import rescale_
     from pruneinit.residual import Residuals, find_residuals, stabilize_residuals_
     from pruneinit.selection import select
@@ -34,6 +35,7 @@ _HOMES = {
     "masks": ("Masks",),
     "moments": ("second_moments",),
     "pruning": ("prune", "score"),
+    "reach": ("effective_masks",),
     "rescale": ("rescale_",),
     "residual": ("Residuals", "find_residuals", "stabilize_residuals_"),
     "selection": ("select",),
@@ -57,6 +59,7 @@ __all__ = [
     "densify_",
     "diagnose",
     "edge_of_chaos_",
+    "effective_masks",
     "find_residuals",
     "load",
     "mean_field_",

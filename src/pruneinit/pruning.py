@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches
 from pruneinit.criteria import Criterion
 from pruneinit.errors import InputError, check_sparsity
+from pruneinit.functional import cross_entropy
 from pruneinit.masks import Masks
+from pruneinit.reach import reacher
 from pruneinit.reparametrize import stored
 from pruneinit.selection import Scope, select
 from pruneinit.survivors import current_masks
@@ -56,12 +60,18 @@ def prune(
     rounds: int = 1,
     include: Patterns | None = None,
     exclude: Patterns | None = None,
+    effective: bool = False,
 ) -> Masks:
     """Choose which weights to keep; the model is left as it was.
 
     In several rounds the density falls by the same factor each time, to (1 - sparsity)^(r/R) after round r of R where
-    the model was dense; each round scores the network that the
-    rounds before it have left, and what is gone stays gone.
+    the model was dense; each round scores the network that the rounds before it have left, and what is gone stays gone.
+
+    With `effective`, only weights on a path from an input to an output count (see `effective_masks`): the masks hold no
+    dead weight, and as many live ones as can be had up to the asked count. They are found by bisection over the number
+    kept before the dead are dropped, which costs up to log2(n) forward and backward passes of one example. Removing one
+    weight may kill others, so the count can fall somewhat short. In several rounds each is counted so, and none brings
+    back what was dead in the one before.
 
     Args:
         model: Any module. Of a sparsified one, only survivors can be kept.
@@ -72,9 +82,12 @@ def prune(
         rounds: How many times to score and select.
         include: Name patterns of the weights to prune (default all prunable ones).
         exclude: Name patterns of weights to keep whole; they do not count in the sparsity.
+        effective: Count only weights that are on a path from an input to an output. This needs batches, of which the
+            first example is run by the criterion's `loss`, or by cross entropy where it has none. Given densities are
+            met first, and then the dead dropped.
 
     Returns:
-        The masks; exactly `round((1 - sparsity) * n)` of the n weights are kept.
+        The masks; exactly `round((1 - sparsity) * n)` of the n weights are kept, with `effective` at most so many.
 
     Raises:
         InputError: The sparsity, scope or rounds are impossible, there is nothing to prune, or the data does not fit.
@@ -91,15 +104,44 @@ def prune(
     if sparsity is not None:
         check_sparsity(sparsity)
     masks = _start(model, include, exclude)
-    batches = list(batches) if batches is not None and rounds > 1 else batches
+    batches = list(batches) if batches is not None and (rounds > 1 or effective) else batches
+    alive = reacher(model, batches, getattr(criterion, "loss", cross_entropy)) if effective else None
     start = masks.density
     for number in range(1, rounds + 1):
         step = sparsity
         if sparsity is not None and number < rounds and start > 0:
             step = 1 - start * ((1 - sparsity) / start) ** (number / rounds)
+        if alive is not None and step is not None and number > 1:
+            step = max(step, masks.sparsity)  # the round before may have fallen short
+            if not masks.kept:
+                break
         scores = criterion(model, batches, masks)
-        masks = select(scores, step, scope, within=None if masks.kept == masks.total else masks)
+        within = None if masks.kept == masks.total else masks
+        chosen = select(scores, step, scope, within=within)
+        masks = chosen if alive is None else _most_alive(chosen, scores, scope, within, alive, fixed=step is None)
     return masks
+
+
+def _most_alive(
+    chosen: Masks,
+    scores: dict[str, Tensor],
+    scope: Scope,
+    within: Masks | None,
+    alive: Callable[[Masks], Masks],
+    *,
+    fixed: bool,
+) -> Masks:
+    """The live weights of the largest selection that has no more of them than `chosen` has weights."""
+    best, target, total = alive(chosen), chosen.kept, chosen.total
+    low, high = target, target if fixed else total if within is None else within.kept
+    while best.kept < target and low < high:
+        middle = (low + high + 1) // 2
+        found = alive(select(scores, 1 - middle / total, scope, within=within))
+        if found.kept > target:
+            high = middle - 1
+        else:
+            low, best = middle, max(best, found, key=lambda masks: masks.kept)
+    return best
 
 
 def _start(model: nn.Module, include: Patterns | None, exclude: Patterns | None) -> Masks:
