@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pruneinit.criteria import Magnitude, Random, Snip
     from pruneinit.diagnosis import Diagnosis, diagnose
     from pruneinit.errors import InputError
+    from pruneinit.forecasting import Forecast, forecast
     from pruneinit.initialize import delta_orthogonal_, edge_of_chaos_, mean_field_, orthogonal_
     from pruneinit.masks import Masks
     from pruneinit.moments import second_moments
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "criteria": ("Magnitude", "Random", "Snip"),
     "diagnosis": ("Diagnosis", "diagnose"),
+    "forecasting": ("Forecast", "forecast"),
     "errors": ("InputError",),
     "initialize": ("delta_orthogonal_", "edge_of_chaos_", "mean_field_", "orthogonal_"),
     "masks": ("Masks",),
@@ -47,6 +49,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Diagnosis",
+    "Forecast",
     "InputError",
     "Magnitude",
     "Masks",
@@ -61,6 +64,7 @@ __all__ = [
     "edge_of_chaos_",
     "effective_masks",
     "find_residuals",
+    "forecast",
     "load",
     "mean_field_",
     "meanfield",

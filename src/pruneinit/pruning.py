@@ -47,7 +47,7 @@ def score(
         >>> list(score(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), Magnitude(), exclude="1.*"))
         ['0.weight']
     """
-    return criterion(model, batches, _start(model, include, exclude))
+    return criterion(model, batches, all_kept(model, include, exclude))
 
 
 def prune(
@@ -103,7 +103,7 @@ def prune(
         raise InputError("several rounds need a sparsity and a named scope; with given densities use rounds=1")
     if sparsity is not None:
         check_sparsity(sparsity)
-    masks = _start(model, include, exclude)
+    masks = all_kept(model, include, exclude)
     batches = list(batches) if batches is not None and (rounds > 1 or effective) else batches
     alive = reacher(model, batches, getattr(criterion, "loss", cross_entropy)) if effective else None
     start = masks.density
@@ -144,7 +144,13 @@ def _most_alive(
     return best
 
 
-def _start(model: nn.Module, include: Patterns | None, exclude: Patterns | None) -> Masks:
+def all_kept(model: nn.Module, include: Patterns | None = None, exclude: Patterns | None = None) -> Masks:
+    """Masks that keep all there is: every value of a dense weight, the survivors of a sparsified one.
+
+    Example:
+        >>> all_kept(nn.Linear(2, 3)).kept
+        6
+    """
     pruned = current_masks(model)
     masks = {}
     for name, found in prunable(model, include, exclude).items():

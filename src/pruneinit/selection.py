@@ -53,7 +53,7 @@ def select(scores: Scores, sparsity: float | None, scope: Scope = "global", *, w
         >>> dict(select(scores, None, {"a": 1 / 3, "b": 1.0}).counts)
         {'a': (1, 3), 'b': (2, 2)}
     """
-    _check_scores(scores)
+    check_scores(scores)
     room = dict(within.counts) if within is not None else {n: (s.numel(), s.numel()) for n, s in scores.items()}
     if within is not None:
         check_masks(within, {name: tuple(score.shape) for name, score in scores.items()})
@@ -200,6 +200,16 @@ def _keys(scores: Scores, within: Masks | None, dtype: torch.dtype) -> Iterator[
             yield _from_key(bits)
 
 
+def ordered_keys(score: Tensor) -> Iterator[Tensor]:
+    """The scores as 32-bit integers in the same order, chunk by chunk.
+
+    Example:
+        >>> torch.cat(list(ordered_keys(torch.tensor([2.0, -1.0, 0.0])))).argsort().tolist()
+        [1, 2, 0]
+    """
+    yield from _keys({"": score}, None, torch.float32)
+
+
 def _from_key(bits: Tensor) -> Tensor:
     """Float bits <-> a signed integer of the same order: flip all but the sign bit of negative numbers."""
     return torch.where(bits < 0, bits ^ torch.iinfo(bits.dtype).max, bits)
@@ -216,7 +226,12 @@ def _common_dtype(scores: Sequence[Tensor]) -> torch.dtype:
     return torch.float64 if any(s.dtype == torch.float64 for s in scores) else torch.float32
 
 
-def _check_scores(scores: Scores) -> None:
+def check_scores(scores: Scores) -> None:
+    """See that scores can be ordered.
+
+    Raises:
+        InputError: There are none, or some are no floating-point numbers, NaN or infinite; their layers are named.
+    """
     if not scores:
         raise InputError("there are no scores to select from")
     bad = []

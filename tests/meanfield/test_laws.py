@@ -5,7 +5,7 @@ import pytest
 from scipy import integrate, special, stats
 
 from pruneinit.errors import InputError
-from pruneinit.meanfield import Curve, Law, Measured
+from pruneinit.meanfield import Curve, Law
 
 LOGS = np.log([1e-6, 0.01, 0.3, 1.0, 2.5, 7.0, 30.0])
 
@@ -34,15 +34,6 @@ def test_a_mixture_is_the_mean_of_its_parts():
     ]
     assert law.above(LOGS) == pytest.approx(np.sum(parts, axis=0), rel=1e-3)
     assert law.above(np.array([-40.0]))[0] == pytest.approx(0.6, rel=1e-6)  # scores of scale 0 are above no threshold
-
-
-def test_a_histogram_of_scores_gives_their_shares():
-    scores = np.array([0.1, 0.1, 0.2, 0.4, 0.8, 0.0])
-    edges = np.log(np.array([0.09, 0.15, 0.3, 0.5, 0.81]))
-    law = Measured(edges, np.array([2.0, 1.0, 1.0, 1.0]), 6, math.log(0.8))
-    assert law.above(np.log([0.01, 0.15, 0.3, 0.5])) == pytest.approx([5 / 6, 3 / 6, 2 / 6, 1 / 6])
-    assert law.above(np.log([0.8, 3.0])).tolist() == [0, 0]
-    assert (scores > 0.15).mean() == 3 / 6
 
 
 def test_densities_are_those_of_drawn_scores():

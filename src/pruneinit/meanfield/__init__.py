@@ -7,7 +7,7 @@ from pruneinit.meanfield.edge import Edge, NoEdgeOfChaos, default_sigma_b, edge_
 from pruneinit.meanfield.ensembles import LayerSignal, signals
 from pruneinit.meanfield.gaussian import Moments, moments
 from pruneinit.meanfield.kernels import Shape, StackLayer, stack_signals
-from pruneinit.meanfield.laws import Law, Measured
+from pruneinit.meanfield.laws import Law
 from pruneinit.meanfield.maps import (
     chi,
     correlation_map,
@@ -31,7 +31,6 @@ __all__ = [
     "Edge",
     "Law",
     "LayerSignal",
-    "Measured",
     "Moments",
     "NoEdgeOfChaos",
     "Phase",

@@ -93,6 +93,34 @@ class Law:
         return float(finite.min()) - 30.0, float(finite.max()) + _HIGH
 
 
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """Some of the scores follow one law and some another.
+
+    Attributes:
+        laws: The laws.
+        shares: The share of the scores that follows each; they sum to 1.
+
+    Example:
+        >>> laws = Law.single("normal", 0.0), Law.single("product", 0.0)
+        >>> round(float(Blend(laws, (0.5, 0.5)).above(np.zeros(1))[0]), 4)
+        0.2683
+    """
+
+    laws: tuple[Law, ...]
+    shares: tuple[float, ...]
+
+    def above(self, log_threshold: Array) -> Array:
+        """P(score > t) at each log t."""
+        parts = [share * law.above(log_threshold) for law, share in zip(self.laws, self.shares, strict=True)]
+        return np.asarray(np.sum(parts, axis=0))
+
+    def range(self) -> tuple[float, float]:
+        """Where the laws go from 1 to 0."""
+        ranges = [law.range() for law in self.laws]
+        return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
 @functools.cache
 def _grid() -> Array:
     return np.arange(_LOW, _HIGH + _STEP, _STEP)
@@ -121,38 +149,6 @@ def _two_sided(x: Array) -> Array:
 
     scaled = torch.from_numpy(np.ascontiguousarray(x / np.sqrt(2)))
     return np.asarray(torch.special.erfc(scaled).numpy(), dtype=np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """The scores of one layer as they were counted: a histogram over log thresholds.
-
-    Attributes:
-        log_edges: Log of the ends of the bins, ascending, shape (K + 1,).
-        counts: Scores in each bin, shape (K,). Scores of 0 are in none, and below every threshold.
-        size: How many scores there are.
-        log_largest: Log of the largest one; -inf where all are 0.
-    """
-
-    log_edges: Array
-    counts: Array
-    size: int
-    log_largest: float
-
-    def above(self, log_threshold: Array) -> Array:
-        """The share of the scores above t at each log t; within a bin they count as evenly spread."""
-        if not self.counts.size:
-            return np.zeros(np.shape(log_threshold))
-        above = np.append(self.counts[::-1].cumsum()[::-1], 0.0)
-        share = np.interp(log_threshold, self.log_edges, above, left=above[0]) / self.size
-        return np.asarray(np.where(log_threshold >= self.log_largest, 0.0, share))
-
-    def range(self) -> tuple[float, float]:
-        """Where the scores begin and end."""
-        filled = np.flatnonzero(self.counts)
-        if not filled.size:
-            return 0.0, 0.0
-        return float(self.log_edges[filled[0]]), float(self.log_largest)
 
 
 def check_sizes(laws: Mapping[str, Survival], sizes: Mapping[str, int]) -> None:
