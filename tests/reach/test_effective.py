@@ -8,6 +8,11 @@ from problems import IDS, PROBLEMS
 from pruneinit.reach import reacher
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 def by_force(net, masks):
     """A weight is alive if the twin's output changes when it is removed."""
     generator = torch.Generator().manual_seed(0)
@@ -193,7 +198,8 @@ def test_tokens_through_a_transformer(tied):
     assert live(model, tokens, silent).counts["encoder.layers.1.linear2.weight"] == (0, 32)
 
 
-def test_a_row_of_a_tied_embedding_lives_by_its_token_even_where_the_head_is_silent():
+@pytest.mark.parametrize("look_up", [lambda table, t: nn.functional.embedding(t, table), lambda table, t: table[t]])
+def test_a_row_of_a_tied_embedding_lives_by_its_token_even_where_the_head_is_silent(look_up):
     class Tied(nn.Module):
         def __init__(self):
             super().__init__()
@@ -201,7 +207,7 @@ def test_a_row_of_a_tied_embedding_lives_by_its_token_even_where_the_head_is_sil
             self.out = nn.Linear(2, 1)
 
         def forward(self, tokens):
-            return self.out(nn.functional.embedding(tokens, self.head.weight).sum(1))
+            return self.out(look_up(self.head.weight, tokens).sum(1))
 
     found = live(Tied(), torch.tensor([[0, 2]]), {"out.weight": [[1, 0]]})
     assert found["head.weight"].tolist() == [[True, False], [False, False], [True, False], [False, False]]
@@ -250,6 +256,14 @@ def test_a_choice_is_a_path_for_what_it_is_made_of():
 
     assert live(Gated(), torch.randn(1, 2)).sparsity == 0
     assert live(Gated(), torch.randn(1, 2), {"value.weight": torch.zeros(2, 2)}).counts["gate.weight"] == (4, 4)
+
+    class Overwritten(Gated):
+        def forward(self, x):
+            value = self.value(x)
+            value[self.gate(x) < 100] = 0  # all, for this example
+            return value
+
+    assert live(Overwritten(), torch.randn(1, 2)).sparsity == 0
 
     class Chosen(Gated):
         def forward(self, x):
@@ -307,6 +321,19 @@ def test_parameters_that_are_zero_now_let_a_signal_through_and_zero_constants_do
     assert live(Scaled(torch.tensor([0.0, 2.0])), torch.randn(1, 2))["layer.weight"].tolist() == [[0, 0], [1, 1]]
 
 
+def test_a_pruned_weight_that_has_something_added_to_it_still_passes_a_signal():
+    class Shifted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def forward(self, x):
+            return nn.functional.linear(self.first(x), self.second.weight + torch.eye(2))
+
+    found = live(Shifted(), torch.randn(1, 2), {"second.weight": [[0, 0], [0, 1]]})
+    assert found.counts == {"first.weight": (4, 4), "second.weight": (1, 4)}
+
+
 def test_weights_that_are_used_in_other_ways_than_by_their_layer():
     class Odd(nn.Module):
         def __init__(self):
@@ -322,6 +349,21 @@ def test_weights_that_are_used_in_other_ways_than_by_their_layer():
     assert found["a.weight"].tolist() == [[True, False], [False, False]]
     assert found["b.weight"].tolist() == [[True, False], [True, False]]
     assert found["c.weight"].tolist() == [[True, False, True], [True, False, False]]  # the third by the norm
+
+
+@pytest.mark.parametrize("function", [torch.maximum, torch.cosine_similarity, torch.cdist])
+def test_weights_in_operations_that_are_no_product_are_alive(function):
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(2, 3), nn.Linear(3, 4)
+
+        def forward(self, x):
+            return function(self.first(x), self.second.weight)
+
+    found = live(Odd(), torch.randn(1, 2))
+    assert found.sparsity == 0
+    assert live(Odd(), torch.randn(1, 2), {"first.weight": torch.zeros(3, 2)}).kept == 0
 
 
 def test_paths_are_found_in_very_deep_networks_where_their_number_overflows():
@@ -358,7 +400,8 @@ def test_checkpointing_compilation_autocast_and_custom_functions():
             self.a, self.b, self.c = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2)
 
         def forward(self, x):
-            x = checkpoint(lambda t: torch.relu(self.a(t)), x, use_reentrant=False)
+            with torch.enable_grad():
+                x = checkpoint(lambda t: torch.relu(self.a(t)), x, use_reentrant=False)
             with torch.autocast("cpu", torch.bfloat16):
                 x = Twice.apply(self.b(x))
             return self.c(x.float())
