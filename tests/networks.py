@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import pruneinit as pi
+
 
 @dataclass
 class Step:
@@ -153,3 +155,10 @@ def moved(step: Step, inputs: list[Tensor]) -> Tensor:
     if step.kind == "places":
         return x.permute(0, 2, 3, 1).reshape(1, -1, 1, x.shape[1])
     return x.roll(step.number, 1)
+
+
+def live(model: nn.Module, x: Tensor, masks: dict | None = None) -> pi.Masks:
+    """The live weights of a model of one input, all of whose outputs count; whole where no mask is given."""
+    whole = {name: torch.ones(found.shape).bool() for name, found in pi.prunable(model).items()}
+    chosen = whole | {name: torch.as_tensor(mask).bool() for name, mask in (masks or {}).items()}
+    return pi.effective_masks(model, [(x,)], pi.Masks(chosen), loss=lambda net, batch: net(*batch))

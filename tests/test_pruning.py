@@ -153,10 +153,11 @@ def test_effective_rounds_hand_on_only_what_is_alive(rounds):
     assert 0 < masks.kept <= round(0.2 * masks.total)
 
 
-def test_effective_rounds_end_where_nothing_is_left():
+@pytest.mark.parametrize("rounds", [6, 60])
+def test_effective_rounds_go_on_where_one_fell_short_and_end_where_nothing_is_left(rounds):
     model = nn.Sequential(*[nn.Linear(3, 3) for _ in range(8)])
     batch = torch.randn(2, 3), torch.tensor([0, 1])
-    masks = pi.prune(model, pi.Random(), [batch], sparsity=0.95, rounds=6, effective=True)
+    masks = pi.prune(model, pi.Random(), [batch], sparsity=0.95, rounds=rounds, effective=True)
     assert masks.kept == 0
 
 

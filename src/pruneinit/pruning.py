@@ -140,7 +140,7 @@ def _most_alive(
         if found.kept > target:
             high = middle - 1
         else:
-            low, best = middle, max(best, found, key=lambda masks: masks.kept)
+            low, best = middle, found
     return best
 
 

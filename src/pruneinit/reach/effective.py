@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -30,8 +32,8 @@ def effective_masks(
     - Normalisation layers are followed place by place. That their statistics depend on everything is no path.
     - Of an operation that is not known here (recurrent layers, Fourier transforms), every result depends on every
       argument, so that what is called dead is dead.
-    - What leaves PyTorch (`item()`, `numpy()`, a scripted module) is not followed, and branches in Python are taken as
-      the example takes them.
+    - Branches in Python, and elements chosen by an index, are taken as the example takes them. What leaves PyTorch
+      (`item()`, `numpy()`, a scripted module) is not followed.
 
     Cost: one forward and one backward pass of a single example, each operation done twice.
 
@@ -63,7 +65,11 @@ def effective_masks(
 
 
 def reacher(model: nn.Module, batches: Batches | None, loss: Loss = cross_entropy) -> Callable[[Masks | None], Masks]:
-    """`effective_masks` as a function of the masks alone, for many masks of one model."""
+    """`effective_masks` as a function of the masks alone, for many masks of one model.
+
+    Each call runs the first example once; nothing else is kept but that example. Arguments and errors are those of
+    `effective_masks`.
+    """
     batch = next(iter(each(batches)))
     size = batch_size(batch)
 
@@ -81,7 +87,7 @@ def reacher(model: nn.Module, batches: Batches | None, loss: Loss = cross_entrop
             name: _kept(name, value, sparse, masks).float().requires_grad_(masks is None or name in masks)
             for name, value in values.items()
         }
-        with scoring_mode(model, "running"), torch.compiler.set_stance("force_eager"):
+        with scoring_mode(model, "running"), _uncompiled():
             paths = call(model, mapped(first, batch), lambda net, part: _paths(net, part, loss, values, leaves), values)
         wanted = values if masks is None else masks
         return Masks(
@@ -89,6 +95,11 @@ def reacher(model: nn.Module, batches: Batches | None, loss: Loss = cross_entrop
         )
 
     return effective
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Lets compiled modules run as they are written; without a compiler in use, asking it would take a second."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def _kept(name: str, value: Tensor, sparse: Masks, masks: Masks | None) -> Tensor:
