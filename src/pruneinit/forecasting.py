@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +15,7 @@ from pruneinit.criteria import Criterion, Snip
 from pruneinit.errors import InputError, check_sparsity
 from pruneinit.functional import Loss, Norm, cross_entropy
 from pruneinit.meanfield.curves import Critical, Curve
-from pruneinit.meanfield.laws import Blend, Law, Survival
-from pruneinit.meanfield.quadrature import Array
+from pruneinit.meanfield.laws import Base, Law
 from pruneinit.pruning import all_kept
 from pruneinit.reach import reacher
 from pruneinit.selection import check_scores, ordered_keys, select
@@ -25,7 +23,6 @@ from pruneinit.weights import Patterns, prunable
 
 SPARSITIES = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 
-_NEURONS, _SAMPLE = 48, 512  # How many neurons stand for all of a layer in its law, and how many are looked at.
 _KEYS = 1 << 16  # The upper half of a float's bits: bins of 0.5 to 0.8 % in the score.
 
 
@@ -38,6 +35,7 @@ class ForecastLayer:
         kind: The kind of its layer.
         total: How many values it has.
         moment: The mean square of its scores, m^l.
+        mean: The mean of their magnitudes.
         largest: Its largest score.
         lost: The sparsity from which on nothing of it is kept.
     """
@@ -46,6 +44,7 @@ class ForecastLayer:
     kind: str
     total: int
     moment: float
+    mean: float
     largest: float
     lost: float
 
@@ -57,8 +56,7 @@ class Forecast:
     Attributes:
         layers: In the order of the model.
         curve: The densities at every sparsity, counted from the scores.
-        law: The same by the theory, from each layer's score moment m^l and how it differs between neurons: what other
-            networks of the same kind may be expected to do.
+        law: The same by the theory's plain law, from each layer's score moment m^l alone.
     """
 
     layers: tuple[ForecastLayer, ...]
@@ -70,7 +68,7 @@ class Forecast:
     def critical(self) -> Critical:
         """The sparsity at which the first layer is lost in this very network, and that layer.
 
-        `mean` is what the law expects over networks of the same moments.
+        `mean` is what the plain law expects of networks with the same score moments.
         """
         first = min(self.layers, key=lambda layer: layer.lost)
         return Critical(first.lost, first.name, self.law.critical().mean)
@@ -167,97 +165,45 @@ def forecast(
     sizes = {name: score.numel() for name, score in scores.items()}
     largest = {name: float(score.max()) for name, score in scores.items()}
     above = _above(scores, list(largest.values()))
-    spreads = {name: _spread(score) for name, score in scores.items()}
     kinds, total = prunable(model), sum(sizes.values())
     layers = tuple(
         ForecastLayer(
-            name, kinds[name].kind, sizes[name], spreads[name].moment, largest[name], 1 - above[largest[name]] / total
+            name,
+            kinds[name].kind,
+            sizes[name],
+            float(torch.linalg.vector_norm(score, dtype=_wide(score))) ** 2 / sizes[name],
+            float(score.abs().mean(dtype=_wide(score))),
+            largest[name],
+            1 - above[largest[name]] / total,
         )
-        for name in scores
+        for name, score in scores.items()
     )
-    law = Curve.of({name: spread.law() for name, spread in spreads.items()}, sizes)
+    law = Curve.of({layer.name: _law(layer) for layer in layers}, sizes)
     if batches is None:
         return Forecast(layers, _counted(scores, sizes), law)
     alive = reacher(model, batches, loss)
     return Forecast(layers, _counted(scores, sizes), law, lambda sparsity: alive(select(scores, sparsity)).sparsity)
 
 
-class _Spread(NamedTuple):
-    """What the theory needs to know of a layer's scores: how large they are, and how that differs between neurons."""
-
-    moment: float
-    size: float  # E[s] at E[s²] = 1, once the neurons' factors are divided out
-    outputs: Array  # the factor of each output neuron, of mean 1
-    inputs: Array
-
-    def law(self) -> Survival:
-        """The law of the scores.
-
-        Given the factors of both neurons a score is |W ∂L/∂W|. Where the examples agree, the factors say all about the
-        gradient and W alone is random; where they do not, it is a product of two normals; in between a part of each.
-        """
-        if self.moment == 0:
-            return Law.single("product", -math.inf)
-        log = math.log(self.moment)
-        if self.size > (_SIZES["uniform"] + _SIZES["normal"]) / 2:
-            return Law.single("uniform", log)
-        factors = np.outer(_quantiles(self.outputs), _quantiles(self.inputs)).reshape(-1)
-        weights = np.full(factors.shape, 1 / factors.size)
-        share = min(1.0, max(0.0, (_SIZES["normal"] - self.size) / (_SIZES["normal"] - _SIZES["product"])))
-        return Blend(
-            (Law.mixture("product", log, factors, weights), Law.mixture("normal", log, factors, weights)),
-            (share, 1 - share),
-        )
+def _law(layer: ForecastLayer) -> Law:
+    """One law for all scores of a layer: |X| of a uniform or a normal X, or the product of two normals."""
+    if layer.moment == 0:
+        return Law.single("product", -math.inf)
+    nearest = min(_SIZES, key=lambda base: abs(_SIZES[base] - layer.mean / math.sqrt(layer.moment)))
+    return Law.single(nearest, math.log(layer.moment))
 
 
-# E|X| of a uniform and of a normal X of variance 1, and of the product of two normals.
-_SIZES = {"uniform": math.sqrt(3) / 2, "normal": math.sqrt(2 / math.pi), "product": 2 / math.pi}
+# E|X| at E[X^2] = 1.
+_SIZES: dict[Base, float] = {
+    "uniform": math.sqrt(3) / 2,
+    "normal": math.sqrt(2 / math.pi),
+    "product": 2 / math.pi,
+}
 
 
-def _spread(score: Tensor) -> _Spread:
-    flat = score.reshape(score.shape[0], score.shape[1] if score.dim() > 1 else 1, -1)
-    squares = flat.float().square().sum(2) if flat.shape[2] > 1 else flat[..., 0].float().square()
-    moment = float(squares.mean(dtype=torch.float64)) / flat.shape[2]
-    if not moment > 0:
-        return _Spread(0.0, 0.0, np.ones(1), np.ones(1))
-    outputs, inputs = _factors(squares), _factors(squares.T)
-    # A part of the layer is enough to see the shape of what is left.
-    rows, columns = outputs[:_SAMPLE], inputs[:_SAMPLE]
-    scale = torch.from_numpy(np.sqrt(np.outer(rows, columns))).to(score.device)[..., None]
-    part = flat[: len(rows), : len(columns)].double().abs()
-    rest = (part / scale)[(scale > 0).expand_as(part)]
-    size = float(rest.mean() / rest.square().mean().sqrt()) if rest.numel() and bool((rest > 0).any()) else 0.0
-    return _Spread(moment, size, outputs, inputs)
-
-
-def _factors(squares: Tensor) -> Array:
-    """How the rows of a matrix differ in their mean, relative to the whole, less what chance makes them differ.
-
-    A row's mean over a few heavy-tailed values varies by chance. What its two halves agree on is no chance.
-    """
-    halves = [part.mean(1, dtype=torch.float64) for part in (squares[:, ::2], squares[:, 1::2]) if part.numel()]
-    rows = np.asarray(torch.stack(halves).mean(0).cpu().numpy(), dtype=np.float64)
-    positive = rows > 0
-    if len(halves) < 2 or positive.sum() < 3:
-        return np.ones(len(rows))
-    with np.errstate(divide="ignore"):
-        one, other = (np.log(half.cpu().numpy()) for half in halves)
-    both = np.isfinite(one) & np.isfinite(other)
-    logs = np.log(rows[positive])
-    if both.sum() < 3 or logs.var() == 0:
-        return np.ones(len(rows))
-    agreed = max(0.0, float(np.cov(one[both], other[both])[0, 1])) / logs.var(ddof=1)
-    factors = np.zeros_like(rows)
-    factors[positive] = np.exp(math.sqrt(min(1.0, agreed)) * (logs - logs.mean()))
-    return np.asarray(factors / factors.mean(), dtype=np.float64)
-
-
-def _quantiles(factors: Array) -> Array:
-    """As many factors or fewer, of the same distribution and mean."""
-    if factors.size <= _NEURONS:
-        return factors
-    groups = np.array_split(np.sort(factors), _NEURONS)
-    return np.array([float(group.mean()) for group in groups])
+def _wide(score: Tensor) -> torch.dtype:
+    """Sums in float64 do not lose the small ones; on large tensors float32 with torch's pairwise sums is enough."""
+    return torch.float64 if score.numel() < 1 << 20 or score.dtype == torch.float64 else torch.float32
 
 
 def _counted(scores: Mapping[str, Tensor], sizes: Mapping[str, int]) -> Curve:

@@ -93,34 +93,6 @@ class Law:
         return float(finite.min()) - 30.0, float(finite.max()) + _HIGH
 
 
-@dataclass(frozen=True, eq=False)
-class Blend:
-    """Some of the scores follow one law and some another.
-
-    Attributes:
-        laws: The laws.
-        shares: The share of the scores that follows each; they sum to 1.
-
-    Example:
-        >>> laws = Law.single("normal", 0.0), Law.single("product", 0.0)
-        >>> round(float(Blend(laws, (0.5, 0.5)).above(np.zeros(1))[0]), 4)
-        0.2683
-    """
-
-    laws: tuple[Law, ...]
-    shares: tuple[float, ...]
-
-    def above(self, log_threshold: Array) -> Array:
-        """P(score > t) at each log t."""
-        parts = [share * law.above(log_threshold) for law, share in zip(self.laws, self.shares, strict=True)]
-        return np.asarray(np.sum(parts, axis=0))
-
-    def range(self) -> tuple[float, float]:
-        """Where the laws go from 1 to 0."""
-        ranges = [law.range() for law in self.laws]
-        return min(low for low, _ in ranges), max(high for _, high in ranges)
-
-
 @functools.cache
 def _grid() -> Array:
     return np.arange(_LOW, _HIGH + _STEP, _STEP)

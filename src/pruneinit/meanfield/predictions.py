@@ -105,6 +105,7 @@ def predict(
     correlation: float = 0.0,
     examples: int = 100,
     shape: Shape = FULLY_CONNECTED,
+    log_moments: Sequence[float] | None = None,
 ) -> Prediction:
     """The density of every layer of a network under one global threshold, and the critical sparsity.
 
@@ -121,6 +122,9 @@ def predict(
         correlation: Of two different inputs.
         examples: How many examples the loss is averaged over when scoring.
         shape: Convolutions and residual branches; for these `"neurons"` is not worked out and the plain law is taken.
+
+        log_moments: log m^l of each layer as measured on a network (`forecast` has them), in place of the theory's: on
+            finite networks they differ, and then only how neurons differ is taken from the theory.
 
     Returns:
         The prediction.
@@ -140,6 +144,8 @@ def predict(
             raise unknown(kind, str(given), get_args(known))
     if check_number("sigma_w", sigma_w) == 0:
         raise InputError("sigma_w must be above 0, got 0")
+    if log_moments is not None and len(log_moments) != len(widths) - 1:
+        raise InputError(f"log_moments must have a number for each of {len(widths) - 1} layers, got {len(log_moments)}")
     names = [f"layer {number}" for number in range(1, len(widths))]
     fans = [shape.kernel * width for width in widths[:-2]] + [widths[-2] * shape.positions]
     sizes = {name: fan * out for name, fan, out in zip(names, fans, widths[1:], strict=True)}
@@ -152,14 +158,15 @@ def predict(
         networks = []
         data = {"q_input": q_input, "correlation": correlation}
         for agreement in _AGREEMENTS if examples > 1 else (0.5,):
-            found: Sequence[LayerSignal | StackLayer]
+            found: Sequence[LayerSignal] | Sequence[StackLayer]
             if shape == FULLY_CONNECTED:
                 found = signals(widths, activation, sigma_w, sigma_b, examples=examples, agreement=agreement, **data)
             else:
                 found = stack_signals(
                     widths, activation, sigma_w, sigma_b, shape, examples=examples, agreement=agreement, **data
                 )
-            networks.append([(layer.log_moment, _law(layer, law)) for layer in found])
+            logs = [layer.log_moment for layer in found] if log_moments is None else list(log_moments)
+            networks.append([(log, _law(found[i], law, log)) for i, log in enumerate(logs)])
         bound = _snip_bound(widths, activation, sigma_w, sigma_b) if shape.residual == "none" else 1.0
     curves = [Curve.of(dict(zip(names, (law for _, law in n), strict=True)), sizes) for n in networks]
     curve, criticals = Curve.mean(curves), [curve.critical() for curve in curves]
@@ -176,10 +183,10 @@ def predict(
     return Prediction(tuple(layers), sparsity, critical, bound, curve)
 
 
-def _law(layer: LayerSignal | StackLayer, name: LawName) -> Law:
+def _law(layer: LayerSignal | StackLayer, name: LawName, log_moment: float) -> Law:
     if name == "neurons" and isinstance(layer, LayerSignal):
-        return Law.mixture(layer.base, layer.log_moment, layer.spread, layer.weights)
-    return Law.single("product", layer.log_moment)
+        return Law.mixture(layer.base, log_moment, layer.spread, layer.weights)
+    return Law.single("product", log_moment)
 
 
 def _snip_bound(widths: Sequence[int], activation: ActivationSpec, sigma_w: float, sigma_b: float) -> float:
