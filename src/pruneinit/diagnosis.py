@@ -1,16 +1,30 @@
-"""What pruning does to a network: what is left of each layer, and what signal passes through it."""
+"""Will it train? What pruning leaves of a network, held against what the theory expects of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from pruneinit.batch import Batches
-from pruneinit.functional import Loss, Norm, cross_entropy
+from pruneinit.batch import Batches, each
+from pruneinit.criteria import Criterion
+from pruneinit.errors import InputError
+from pruneinit.expectation import expected_signals
+from pruneinit.forecasting import Forecast, forecast
+from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights
 from pruneinit.masks import Masks, check_masks
-from pruneinit.moments import second_moments
+from pruneinit.meanfield import ActivationSpec
+from pruneinit.propagation import Signal, chi_hat, signals, signals_of
+from pruneinit.reach import effective_masks
+from pruneinit.reparametrize import Scale, chain, reparametrized, tensor_without
+from pruneinit.rescale import rescaling_factors
+from pruneinit.residual import find_residuals
 from pruneinit.survivors import current_masks
+from pruneinit.verdicts import advice, judged, verdict
 from pruneinit.weights import prunable
 
 
@@ -24,8 +38,8 @@ class Layer:
         shape: The dense tensor's shape.
         total: How many values there are.
         kept: How many are kept.
-        dense: Second moment of the layer's output without bias before pruning; None where it was not measured.
-        now: The same with the masks, or as the sparsified model is now.
+        alive: How many of these lie on a path from an input to an output; None where it was not looked for.
+        expected: The density that the plain law gives this layer at the sparsity of the whole; None without a forecast.
     """
 
     name: str
@@ -33,20 +47,36 @@ class Layer:
     shape: tuple[int, ...]
     total: int
     kept: int
-    dense: float | None
-    now: float | None
+    alive: int | None = None
+    expected: float | None = None
 
     @property
     def density(self) -> float:
         """The fraction kept."""
-        return self.kept / self.total
+        return self.kept / self.total if self.total else 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """The layers of a model in the order in which they run; `print` it for a table and a verdict."""
+    """The layers of a model in the order in which they run, and what passes through them; `print` it.
+
+    Attributes:
+        layers: The weights.
+        stages: What each layer puts out and gets back: `"dense"` before pruning, `"pruned"` with the masks,
+            `"rescaled"` with calibrated factors on top; of a sparsified model the stages it has gone through itself.
+        expected: What mean-field theory expects of the dense network, from the scales of its weights; empty where it is
+            no plain stack.
+        forecast: Of the criterion, where the model is dense and there are batches.
+        branches: How many residual branches the model has, where they could be seen.
+        stable: Whether these are divided already (Stable ResNet).
+    """
 
     layers: tuple[Layer, ...]
+    stages: Mapping[str, Mapping[str, Signal]] = field(default_factory=dict)
+    expected: Mapping[str, Signal] = field(default_factory=dict)
+    forecast: Forecast | None = None
+    branches: int = 0
+    stable: bool = False
 
     @property
     def sparsity(self) -> float:
@@ -54,40 +84,76 @@ class Diagnosis:
         return 1 - sum(layer.kept for layer in self.layers) / sum(layer.total for layer in self.layers)
 
     @property
+    def effective_sparsity(self) -> float | None:
+        """The fraction of the weights that are removed or on no path; None where it was not looked for."""
+        alive = [layer.alive for layer in self.layers if layer.alive is not None]
+        if len(alive) < len(self.layers):
+            return None
+        return 1 - sum(alive) / sum(layer.total for layer in self.layers)
+
+    @property
     def empty(self) -> tuple[str, ...]:
         """The weights of which nothing is left."""
         return tuple(layer.name for layer in self.layers if not layer.kept)
 
     @property
+    def scarce(self) -> tuple[str, ...]:
+        """The weights of which less than one value for each output neuron is left, but not nothing."""
+        return tuple(layer.name for layer in self.layers if 0 < layer.kept < min(layer.shape[0], layer.total))
+
+    @property
+    def conditioning(self) -> float | None:
+        """The largest score moment over the smallest; None without a forecast."""
+        return None if self.forecast is None else self.forecast.conditioning
+
+    def chi(self, stage: str) -> float | None:
+        """χ as the network shows it at a stage: by how much the gradient's square grows per layer on its way back.
+
+        Raises:
+            InputError: There is no such stage.
+        """
+        if stage not in self.stages:
+            there = ", ".join(self.stages) or "none without batches"
+            raise InputError(f"there is no stage {stage!r}; there is {there}")
+        return chi_hat(self.stages[stage])
+
+    @property
+    def collapsed(self) -> bool:
+        """Layer collapse: nothing of a layer is left, or on a path, or no finite signal or gradient gets through."""
+        if self.empty or any(layer.alive == 0 for layer in self.layers):
+            return True
+        stage = judged(self)
+        if stage is None:
+            return False
+        now = list(self.stages[stage].values())
+        return any(s.gradient == 0 for s in now) or not 0 < now[-1].second_moment < math.inf
+
+    @property
     def verdict(self) -> str:
-        """What the numbers mean, in a sentence."""
-        if self.empty:
-            return (
-                f"{len(self.empty)} of {len(self.layers)} layers are empty ({', '.join(self.empty[:3])}"
-                f"{', ...' if len(self.empty) > 3 else ''}): without a shortcut around them no signal passes"
-            )
-        signal = [layer.now for layer in self.layers if layer.now is not None]
-        if not signal:
-            return "no layer is empty; pass batches to see what signal passes"
-        first, last = signal[0], signal[-1]
-        if not first > 0 or not 0 <= last < float("inf"):
-            return "the signal is not finite: the forward pass overflows or the input is zero"
-        if last < first * 1e-3:
-            return f"the signal dies: the second moment falls from {first:.2g} to {last:.2g}; rescale_ brings it back"
-        if last > first * 1e3:
-            return f"the signal explodes: the second moment grows from {first:.2g} to {last:.2g}"
-        return f"a signal passes: the second moment goes from {first:.2g} to {last:.2g}, and no layer is empty"
+        """What the numbers mean, in a sentence or two."""
+        return verdict(self)
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What would help, a sentence each; empty where nothing needs help."""
+        return advice(self)
 
     def __str__(self) -> str:
         width = max(len(layer.name) for layer in self.layers)
-        lines = [f"{'weight':{width}} {'kept':>10} {'total':>10} {'density':>8} {'q dense':>9} {'q now':>9}"]
+        stages = list(self.stages)
+        head = f"{'weight':{width}} {'kept':>10} {'density':>9} {'law':>8} {'alive':>10}"
+        lines = [head + "".join(f" {'q ' + stage:>11}" for stage in stages)]
         for layer in self.layers:
-            dense, now = (f"{q:9.3g}" if q is not None else f"{'-':>9}" for q in (layer.dense, layer.now))
-            note = "  empty" if not layer.kept else ""
-            lines.append(
-                f"{layer.name:{width}} {layer.kept:>10,} {layer.total:>10,} {layer.density:8.2%} {dense} {now}{note}"
-            )
-        return "\n".join([*lines, f"sparsity {self.sparsity:.4g}; {self.verdict}"])
+            expected = "-" if layer.expected is None else f"{100 * layer.expected:.3g}%"
+            alive = "-" if layer.alive is None else f"{layer.alive:,}"
+            row = f"{layer.name:{width}} {layer.kept:>10,} {100 * layer.density:>8.3g}% {expected:>8} {alive:>10}"
+            for stage in stages:
+                signal = self.stages[stage].get(layer.name)
+                row += f" {'-' if signal is None else format(signal.second_moment, '.3g'):>11}"
+            lines.append(row + ("  empty" if not layer.kept else ""))
+        effective = self.effective_sparsity
+        lines.append(f"sparsity {self.sparsity:.4g}" + ("" if effective is None else f", effective {effective:.4g}"))
+        return "\n".join([*lines, self.verdict, *self.advice])
 
 
 def diagnose(
@@ -95,20 +161,29 @@ def diagnose(
     batches: Batches | None = None,
     masks: Masks | None = None,
     *,
+    criterion: Criterion | None = None,
+    activation: ActivationSpec | None = None,
     loss: Loss = cross_entropy,
     norm: Norm | None = None,
 ) -> Diagnosis:
     """Look at a pruned network before training it; the model is left as it was.
 
+    With masks for a dense model everything is measured three times: before pruning, pruned, and rescaled by calibration
+    (`rescale_`), which shows whether rescaling would help.
+
+    Cost: a scoring, a forward and backward pass for each stage, and one for the calibration.
+
     Args:
         model: A dense model (with `masks`, or to be looked at as it is) or a sparsified one.
-        batches: Data on which to measure second moments; None for densities alone.
+        batches: Data on which to measure, a few hundred examples; None for densities alone.
         masks: Masks to look at, for a dense model.
+        criterion: What the masks were made by, for the forecast; None for SBP.
+        activation: Of the model, for the theory's curve; None to read it off the activation modules.
         loss: Runs the model on a batch, for models that take more than `model(x)`.
         norm: Which statistics batch normalisation uses, as for the criteria.
 
     Returns:
-        For each weight what is kept of it and the second moment of its layer's output before and after.
+        The diagnosis.
 
     Raises:
         InputError: Masks or data do not fit the model.
@@ -118,26 +193,80 @@ def diagnose(
         >>> model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2))
         >>> masks = pi.Masks({"0.weight": torch.ones(4, 2).bool(), "2.weight": torch.zeros(2, 4).bool()})
         >>> print(diagnose(model, masks=masks))
-        weight         kept      total  density   q dense     q now
-        0.weight          8          8  100.00%         -         -
-        2.weight          0          8    0.00%         -         -  empty
-        sparsity 0.5; 1 of 2 layers are empty (2.weight): without a shortcut around them no signal passes
+        weight         kept   density      law      alive
+        0.weight          8      100%        -          -
+        2.weight          0        0%        -          -  empty
+        sparsity 0.5
+        1 of 2 layers is empty (2.weight): no signal passes unless a shortcut leads around it.
+        ...
     """
     weights = prunable(model)
     sparse = current_masks(model)
     chosen = sparse if masks is None else masks
     check_masks(chosen, {name: found.shape for name, found in weights.items()})
-    before: dict[str, float] = {}
-    after: dict[str, float] = {}
-    if batches is not None:
-        batches = list(batches)
-        after = second_moments(model, batches, masks=masks, loss=loss, norm=norm)
-        if not sparse and masks is not None:
-            before = second_moments(model, batches, loss=loss, norm=norm)
-    order = [*after, *(name for name in weights if name not in after)]
-    layers = []
-    for name in order:
-        found = weights[name]
-        kept = chosen.counts[name][0] if name in chosen else found.numel
-        layers.append(Layer(name, found.kind, found.shape, found.numel, kept, before.get(name), after.get(name)))
-    return Diagnosis(tuple(layers))
+    kept = {name: chosen.counts[name][0] if name in chosen else w.numel for name, w in weights.items()}
+    if batches is None:
+        layers = tuple(Layer(name, w.kind, w.shape, w.numel, kept[name]) for name, w in weights.items())
+        return Diagnosis(layers)
+    batches = list(each(batches))
+    stages = _stages(model, batches, masks, sparse, loss, norm)
+    seen = list(next(iter(stages.values())))
+    order = [*seen, *(name for name in weights if name not in seen)]
+    found, law, expected = None, {}, {}
+    if not sparse:
+        found = forecast(model, batches, criterion, loss=loss, norm=norm)
+        law = found.law.densities(1 - sum(kept.values()) / sum(w.numel for w in weights.values()))
+        expected = expected_signals(model, stages["dense"], activation)
+    alive = effective_masks(model, batches, masks, loss=loss) if chosen else None
+    layers = tuple(
+        Layer(
+            name,
+            weights[name].kind,
+            weights[name].shape,
+            weights[name].numel,
+            kept[name],
+            None if alive is None else alive.counts[name][0] if name in alive else kept[name],
+            law.get(name),
+        )
+        for name in order
+    )
+    branches = _branches(model, batches[0])
+    marked = [link for name in reparametrized(model) for link in chain(model, name)]
+    stable = any(isinstance(link, Scale) and link.role == "branch" for link in marked)
+    return Diagnosis(layers, stages, expected, found, branches, stable)
+
+
+def _branches(model: nn.Module, batch: Any) -> int:
+    """How many residual branches there are, as far as they can be seen from a batch `(x, y)`."""
+    example = batch[0] if isinstance(batch, (tuple, list)) and batch else None
+    if not isinstance(example, Tensor) or not example.dim():
+        return 0
+    try:
+        return len(find_residuals(model, example[:1]))
+    except InputError:
+        return 0
+
+
+def _stages(
+    model: nn.Module, batches: Batches, masks: Masks | None, sparse: Masks, loss: Loss, norm: Norm | None
+) -> dict[str, dict[str, Signal]]:
+    stages = {}
+    if not sparse:
+        stages["dense"] = signals(model, batches, loss=loss, norm=norm)
+        if masks is None:
+            return stages
+        stages["pruned"] = signals(model, batches, masks=masks, loss=loss, norm=norm)
+        with warnings.catch_warnings():  # of layers that no signal reaches: the diagnosis lists them itself
+            warnings.simplefilter("ignore", UserWarning)
+            factors = rescaling_factors(model, batches, masks=masks, method="layer", loss=loss, norm=norm)
+        rescaled = effective_weights(model, None) | {
+            name: value * factors[name] for name, value in effective_weights(model, masks).items()
+        }
+        stages["rescaled"] = signals_of(model, batches, rescaled, loss=loss, norm=norm)
+        return stages
+    scaled = [n for n in sparse if any(isinstance(x, Scale) and x.role == "rescale" for x in chain(model, n))]
+    before = effective_weights(model, None) | {name: tensor_without(model, name, "rescale") for name in scaled}
+    stages["pruned"] = signals_of(model, batches, before, loss=loss, norm=norm)
+    if scaled:
+        stages["rescaled"] = signals(model, batches, loss=loss, norm=norm)
+    return stages
