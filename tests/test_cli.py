@@ -119,12 +119,40 @@ def test_compare_writes_a_page_of_three_runs(tmp_path, capsys):
     assert len(list(tmp_path.glob("*/report.html"))) == 3
 
 
-def test_diagnose_shows_densities_moments_and_a_verdict(capsys):
-    assert main(["diagnose", *SMALL, "--sparsity", "0.8", "--rescale", "layer"]) == 0
+def test_diagnose_shows_layers_facts_a_verdict_and_advice(tmp_path, capsys):
+    page = tmp_path / "page.html"
+    deep = ["--depth", "24", "--width", "60", "--activation", "tanh", "--sparsity", "0.9"]
+    assert main(["diagnose", *deep, "--device", "cpu", "--page", str(page)]) == 0
     out = capsys.readouterr().out
-    assert "fc1" in out
-    assert "rescaled" in out
-    assert "no layer is empty" in out
+    for words in (
+        "fc24",
+        "effective sparsity: 0.9",
+        "critical sparsity",
+        "χ, rescaled",
+        "gradient vanishes",
+        "Rescale",
+    ):
+        assert words in out
+    assert "<svg" in page.read_text()
+
+
+def test_diagnose_guards_a_pipeline(capsys):
+    arguments = ["diagnose", "--depth", "30", "--activation", "tanh", "--device", "cpu"]
+    assert main([*arguments, "--init", "default"]) == 0
+    assert main([*arguments, "--init", "default", "--fail-on-collapse", "true"]) == 3
+    assert main([*arguments, "--init", "edge", "--fail-on-collapse", "true"]) == 0
+    capsys.readouterr()
+
+
+def test_diagnose_takes_a_network_of_ones_own(tmp_path, monkeypatch, capsys):
+    (tmp_path / "ownnet.py").write_text(
+        "from torch import nn\ndef net(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["diagnose", "ownnet:net", "--sparsity", "0.5", "--device", "cpu"]) == 0
+    assert "ownnet:net on digits" in capsys.readouterr().out
+    assert main(["diagnose", "ownnet:nett", "--device", "cpu"]) == 2
+    assert "did you mean 'net'" in capsys.readouterr().err
 
 
 def test_edge_shows_the_published_point_of_tanh(capsys):

@@ -63,7 +63,7 @@ def test_magnitudes_are_forecast_by_the_law_of_the_weights(init):
     assert found.critical.layer == "2.weight"
     assert found.critical.mean == pytest.approx(found.critical.sparsity, abs=0.008)
     for sparsity in (0.3, 0.7):
-        assert found.law.densities(sparsity) == pytest.approx(found.densities(sparsity), abs=0.01)
+        assert found.law.densities(sparsity) == pytest.approx(found.densities(sparsity), abs=0.02)
 
 
 def test_signed_scores_have_a_curve_too():

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from pruneinit.experiments import Recipe
 
-_ERROR, _INTERRUPTED = 2, 130
+_ERROR, _COLLAPSED, _INTERRUPTED = 2, 3, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 for a user's error, 130 for Ctrl-C."""
+    """Run the command line; returns the exit code: 0, 2 for a user's error, 3 for a collapse, 130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = None
     try:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command = settings.subcommand
             if command is None:
                 raise InputError(f"give a command: one of {', '.join(_COMMANDS)}; 'pruneinit --help' explains them")
-            _COMMANDS[command][1](settings[command])
+            return _COMMANDS[command][1](settings[command]) or 0
         except InputError as error:
             print(f"pruneinit: error: {error}", file=sys.stderr)
             return _ERROR
@@ -41,7 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = "; the same command goes on from the last whole epoch" if command in ("run", "compare") else ""
         print(f"pruneinit: interrupted{hint}", file=sys.stderr)
         return _INTERRUPTED
-    return 0
 
 
 # -- commands --------------------------------------------------------------------------------------------------------
@@ -73,40 +72,26 @@ def _compare(settings: Namespace) -> None:
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
-def _diagnose(settings: Namespace) -> None:
-    from pruneinit import current_masks, diagnose
-    from pruneinit.data import load
-    from pruneinit.experiments.prepare import network, prepare_, scoring_batch
-    from pruneinit.report import Stage, moments_table
+def _diagnose(settings: Namespace) -> int:
+    from pruneinit.experiments import look
+    from pruneinit.report import diagnosis_table, facts, write_diagnosis
     from pruneinit.train import distributed
 
     recipe = _recipe(settings)
     with distributed(settings.device) as world:  # checks that there is such a device
         device = world.device
-    dataset = load(recipe.data, settings.data_dir)
-    if recipe.validation:
-        dataset = dataset.hold_out(recipe.validation, recipe.seed)
-    dataset = dataset.to(device)
-    model = network(recipe, dataset).to(device)
-    events: list[Any] = []
-    prepare_(model, recipe, dataset, events.append)
-    stages = [
-        Stage(event["stage"], tuple((layer["name"], layer["value"]) for layer in event["layers"]))
-        for event in events
-        if event["event"] == "moments"
-    ]
-    masks = current_masks(model)
-    found = diagnose(model, [scoring_batch(recipe, dataset)], norm=recipe.norm)
+    found = look(recipe, builder=settings.network, data_root=settings.data_dir, device=device)
+    title = f"{settings.network or recipe.model} on {recipe.data}, {100 * found.sparsity:.4g} % removed"
     console = _console()
-    console.print(_densities(found.layers, f"{recipe.model}, {masks.kept:,} of {masks.total:,} weights kept"))
-    console.print(moments_table(stages))
-    console.print(found.verdict)
-
-
-def _densities(layers: Sequence[Any], title: str) -> Any:
-    from pruneinit.report import Layer, layer_table
-
-    return layer_table([Layer(x.name, x.kind, tuple(x.shape), x.total, x.kept) for x in layers], title=title)
+    console.print(diagnosis_table(found, title=title))
+    for name, value in facts(found):
+        console.print(f"{name}: {value}", highlight=False)
+    for line in ("", found.verdict, *found.advice):
+        console.print(line, highlight=False)
+    if settings.page:
+        page = write_diagnosis(found, settings.page, title)
+        console.print(f"page: {page}", soft_wrap=True, highlight=False)
+    return _COLLAPSED if settings.fail_on_collapse and found.collapsed else 0
 
 
 def _edge(settings: Namespace) -> None:
@@ -199,10 +184,10 @@ def _report(settings: Namespace) -> None:
     _console().print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
-_COMMANDS: dict[str, tuple[str, Callable[[Namespace], None]]] = {
+_COMMANDS: dict[str, tuple[str, Callable[[Namespace], int | None]]] = {
     "run": ("carry out one recipe: initialise, prune, rescale, train, save, report", _run),
     "compare": ("prune the same network three ways, and show what the Edge of Chaos is for", _compare),
-    "diagnose": ("look at a pruned network before training it", _diagnose),
+    "diagnose": ("will it train? Look at a pruned network before training it, and at what would help", _diagnose),
     "edge": ("Edge-of-Chaos points of activations", _edge),
     "data": ("list, download and check data sets", _data),
     "report": ("write the page of a run, or the index of a folder of runs", _report),

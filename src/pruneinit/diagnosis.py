@@ -69,6 +69,7 @@ class Diagnosis:
         forecast: Of the criterion, where the model is dense and there are batches.
         branches: How many residual branches the model has, where they could be seen.
         stable: Whether these are divided already (Stable ResNet).
+        judge: The stage that the verdict is about; None for the model as it was given, with its masks.
     """
 
     layers: tuple[Layer, ...]
@@ -77,6 +78,7 @@ class Diagnosis:
     forecast: Forecast | None = None
     branches: int = 0
     stable: bool = False
+    judge: str | None = None
 
     @property
     def sparsity(self) -> float:

@@ -100,6 +100,17 @@ def _run_flags(parser: Command) -> None:
     parser.add_argument("--force", action=ActionYesNo, default=False, help="Begin anew, also what is finished.")
 
 
+def _diagnose_flags(parser: Command) -> None:
+    parser.add_argument(
+        "network", nargs="?", type=str, help="A function that builds your own network, package.module:function."
+    )
+    _recipe_flags(parser)
+    parser.add_argument("--page", metavar="FILE", type=str | None, default=None, help="Write a page with pictures.")
+    parser.add_argument(
+        "--fail-on-collapse", action=ActionYesNo, default=False, help="Exit with 3 where a layer or the signal is lost."
+    )
+
+
 def _edge_flags(parser: Command) -> None:
     parser.add_argument("activations", nargs="*", type=str, default=[], help="Names of activations; all if none.")
     parser.add_argument(
@@ -122,7 +133,7 @@ def _report_flags(parser: Command) -> None:
 _FLAGS: dict[str, Callable[[Command], None]] = {
     "run": _run_flags,
     "compare": _run_flags,
-    "diagnose": _recipe_flags,
+    "diagnose": _diagnose_flags,
     "edge": _edge_flags,
     "data": _data_flags,
     "report": _report_flags,

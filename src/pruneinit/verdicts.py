@@ -67,6 +67,8 @@ def judged(found: Diagnosis) -> str | None:
     """The stage that is about to be trained: the last one, but for the mere try of rescaling a dense model."""
     if not found.stages:
         return None
+    if found.judge in found.stages:
+        return found.judge
     names = list(found.stages)
     return "pruned" if "dense" in names and "pruned" in names else names[-1]
 

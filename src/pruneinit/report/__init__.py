@@ -1,5 +1,6 @@
 """What a run has to show: web pages and tables for the terminal, made from its folder alone."""
 
+from pruneinit.report.diagnosis import diagnosis_table, facts, write_diagnosis
 from pruneinit.report.page import write_comparison, write_index, write_report
 from pruneinit.report.read import read_run
 from pruneinit.report.record import (
@@ -23,11 +24,14 @@ __all__ = [
     "Result",
     "RunRecord",
     "Stage",
+    "diagnosis_table",
+    "facts",
     "layer_table",
     "moments_table",
     "read_run",
     "result_table",
     "write_comparison",
+    "write_diagnosis",
     "write_index",
     "write_report",
 ]

@@ -32,3 +32,30 @@ COMPARED_DENSITIES = (
     "Level is good: every layer gives up a like share. Where a line slopes, some layers pay for the others. A mark on "
     "the line of 0 % is a layer of which nothing is left, and through which no signal passes."
 )
+
+DIAGNOSED_SIGNAL = (
+    "One batch is sent through the network as it is at each stage. The line without markers is what mean-field "
+    "theory expects of a wide network with the same scales. A level line means that the signal gets through."
+)
+
+DIAGNOSED_GRADIENT = (
+    "How strong the correction is that comes back to each layer, relative to the last but one. The theory "
+    "multiplies its square by χ from one layer to the one before it. A level line: χ is 1, the network is on the "
+    "Edge of Chaos, and all layers learn. A line that falls towards the first layers (left): ordered phase, they "
+    "hardly learn. A line that rises towards them: chaotic phase."
+)
+
+DIAGNOSED_CORRELATION = (
+    "How alike two different examples look to each layer, from 0 (nothing in common) to 1 (the same). Where it "
+    "reaches 1, the layers behind cannot tell examples apart any more."
+)
+
+DIAGNOSED_DENSITY = (
+    "What pruning left of each layer, and what the theory's plain law gives it from its score moment alone. Layers "
+    "far below the others are lost first when the network is pruned harder."
+)
+
+DIAGNOSED_LOST = (
+    "The share of all weights that is still there when nothing of the layer is left any more, found from one "
+    "scoring. The highest point is the layer that goes first."
+)

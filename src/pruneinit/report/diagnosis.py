@@ -1,0 +1,214 @@
+"""A diagnosis as one page: the verdict, and the pictures that prove it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from pruneinit.diagnosis import Diagnosis, Layer
+from pruneinit.forecasting import SPARSITIES
+from pruneinit.propagation import Signal
+from pruneinit.report import captions
+from pruneinit.report.charts import Series, line_chart
+from pruneinit.report.figures import NARROW, WIDE, Figure
+from pruneinit.report.page import write_page
+from pruneinit.report.words import NOTHING, count, number, share, short_names
+
+Measure = Callable[[Signal], float | None]
+
+
+def write_diagnosis(found: Diagnosis, out: str | Path, title: str) -> Path:
+    """Write a diagnosis as one self-contained page.
+
+    Args:
+        found: The diagnosis.
+        out: The file to write.
+        title: The page's heading.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: The page cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from torch import nn
+        >>> from pruneinit import diagnose
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_diagnosis(diagnose(nn.Linear(3, 2)), f"{folder}/page.html", "A layer").name
+        'page.html'
+    """
+    names = short_names([layer.name for layer in found.layers])
+    drawn = [_signals(found, names), _gradients(found, names), _correlations(found, names), _densities(found, names)]
+    return write_page(
+        Path(out),
+        "diagnosis.html",
+        title=title,
+        found=found,
+        facts=facts(found),
+        names=names,
+        figures=[figure for figure in [*drawn, _losses(found)] if figure is not None],
+        curve=[(s, 1 - s, found.forecast.empty(s)) for s in SPARSITIES] if found.forecast else [],
+    )
+
+
+def facts(found: Diagnosis) -> list[tuple[str, str]]:
+    """The numbers that sum a diagnosis up, with their names."""
+    rows = [("sparsity", f"{found.sparsity:.5g}")]
+    if found.effective_sparsity is not None:
+        rows.append(("effective sparsity", f"{found.effective_sparsity:.5g}"))
+    if found.forecast is not None:
+        critical = found.forecast.critical
+        rows.append(("critical sparsity", f"{critical.sparsity:.5f}, where {critical.layer} is lost"))
+        rows.append(("conditioning max m / min m", number(found.forecast.conditioning)))
+    for stage in found.stages:
+        chi = found.chi(stage)
+        rows.append((f"χ, {stage}", NOTHING if chi is None else f"{chi:.4g}"))
+    if found.branches:
+        rows.append(("residual branches", f"{found.branches}{', divided by their root' if found.stable else ''}"))
+    return rows
+
+
+def diagnosis_table(found: Diagnosis, title: str = "Layers") -> Table:
+    """The layers for the terminal: what is kept, what the law gives, and the second moment at each stage.
+
+    Example:
+        >>> from torch import nn
+        >>> from pruneinit import diagnose
+        >>> diagnosis_table(diagnose(nn.Linear(3, 2))).row_count
+        1
+    """
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("layer", overflow="fold")
+    stages = list(found.stages)
+    for header in ("kept", "alive", "density", "law", *(f"q {stage}" for stage in stages)):
+        table.add_column(header, justify="right")
+    for name, layer in zip(short_names([layer.name for layer in found.layers]), found.layers, strict=True):
+        row = [_value(found.stages[stage].get(layer.name)) for stage in stages]
+        style = "bold red" if not layer.kept else "yellow" if layer.name in found.scarce else ""
+        table.add_row(Text(name, style), *map(Text, _kept(layer)), *row)
+    return table
+
+
+def _kept(layer: Layer) -> tuple[str, str, str, str]:
+    law = NOTHING if layer.expected is None else f"{100 * layer.expected:.2g} %"
+    alive = NOTHING if layer.alive is None else count(layer.alive)
+    return count(layer.kept), alive, share(layer.kept, layer.total), law
+
+
+def _value(signal: Signal | None) -> Text:
+    if signal is None:
+        return Text(NOTHING, "dim")
+    if not math.isfinite(signal.second_moment):
+        return Text("not finite", "red")
+    return Text(number(signal.second_moment, 2), "red" if signal.second_moment == 0 else "")
+
+
+def _signals(found: Diagnosis, names: Sequence[str]) -> Figure | None:
+    series = _stages(found, lambda signal: signal.second_moment)
+    if found.expected:
+        series.append(Series("theory, dense", _points(found, found.expected, lambda s: s.second_moment), "line", 0))
+    return _figure("Does the signal get through?", captions.DIAGNOSED_SIGNAL, series, "second moment", names, log=True)
+
+
+def _gradients(found: Diagnosis, names: Sequence[str]) -> Figure | None:
+    series = []
+    for look, (stage, signals) in enumerate(found.stages.items()):
+        squares = [signals[n].gradient for n in _order(found) if n in signals]
+        unit = next((g for g in reversed(squares[:-1]) if g), None)
+        if unit:
+            chi = found.chi(stage)
+            label = stage if chi is None else f"{stage}, χ = {chi:.3g}"
+            measured = _points(found, signals, lambda signal: signal.gradient)
+            points = [(i, None if y is None else y / unit) for i, y in measured]
+            series.append(Series(label, points, "both", look))
+    return _figure(
+        "Does the gradient come back?", captions.DIAGNOSED_GRADIENT, series, "square of the gradient", names, log=True
+    )
+
+
+def _correlations(found: Diagnosis, names: Sequence[str]) -> Figure | None:
+    series = _stages(found, lambda signal: signal.correlation)
+    if any(signal.correlation is not None for signal in found.expected.values()):
+        series.append(Series("theory, dense", _points(found, found.expected, lambda s: s.correlation), "line", 0))
+    return _figure(
+        "Can it tell examples apart?", captions.DIAGNOSED_CORRELATION, series, "correlation", names, limits=(0.0, 1.0)
+    )
+
+
+def _densities(found: Diagnosis, names: Sequence[str]) -> Figure | None:
+    if all(layer.kept == layer.total for layer in found.layers):
+        return None
+    series = [Series("kept", [(i, 100 * x.density) for i, x in enumerate(found.layers, 1)], "points", 0)]
+    if any(layer.alive is not None and layer.alive < layer.kept for layer in found.layers):
+        alive = [(i, None if x.alive is None else 100 * x.alive / x.total) for i, x in enumerate(found.layers, 1)]
+        series.append(Series("kept and on a path", alive, "points", 1))
+    if any(layer.expected is not None for layer in found.layers):
+        law = [(i, None if x.expected is None else 100 * x.expected) for i, x in enumerate(found.layers, 1)]
+        series.append(Series("plain law", law, "line", 0))
+    return _figure(
+        "What is left of each layer?", captions.DIAGNOSED_DENSITY, series, "density", names, log=True, unit=" %"
+    )
+
+
+def _losses(found: Diagnosis) -> Figure | None:
+    if found.forecast is None:
+        return None
+    points = [(i, 100 * (1 - layer.lost)) for i, layer in enumerate(found.forecast.layers, 1)]
+    names = short_names([layer.name for layer in found.forecast.layers])
+    series = [Series("weights left in all when the layer is lost", points, "points", 0)]
+    return _figure(
+        "When is each layer lost?", captions.DIAGNOSED_LOST, series, "weights left", names, log=True, unit=" %"
+    )
+
+
+def _stages(found: Diagnosis, measure: Measure) -> list[Series]:
+    return [
+        Series(stage, _points(found, signals, measure), "points" if found.expected and not look else "both", look)
+        for look, (stage, signals) in enumerate(found.stages.items())
+    ]
+
+
+def _points(found: Diagnosis, signals: Mapping[str, Signal], measure: Measure) -> list[tuple[float, float | None]]:
+    values = [(i, measure(signals[name]) if name in signals else None) for i, name in enumerate(_order(found), 1)]
+    return [(i, value if value is not None and math.isfinite(value) else None) for i, value in values]
+
+
+def _order(found: Diagnosis) -> list[str]:
+    return [layer.name for layer in found.layers]
+
+
+def _figure(
+    title: str,
+    text: str,
+    series: Sequence[Series],
+    label: str,
+    names: Sequence[str],
+    *,
+    log: bool = False,
+    unit: str = "",
+    limits: tuple[float, float] | None = None,
+) -> Figure | None:
+    if not any(y is not None for one in series for _, y in one.points):
+        return None
+
+    def draw(width: int, tooltips: bool) -> str:
+        return line_chart(
+            series,
+            title=title,
+            x_label="layer",
+            y_label=f"{label}, logarithmic scale" if log else label,
+            log=log,
+            unit=unit,
+            limits=limits,
+            names={float(i): name for i, name in enumerate(names, 1)},
+            width=width,
+            tooltips=tooltips,
+        )
+
+    return Figure(title, text, draw(WIDE, True), draw(NARROW, False))

@@ -1,0 +1,80 @@
+import textwrap
+
+import pytest
+
+import pruneinit as pi
+from pruneinit.experiments import Recipe, look
+from pruneinit.experiments.look import built_by
+
+
+def test_a_built_in_network_is_pruned_and_looked_at():
+    recipe = Recipe(depth=5, width=30, activation="tanh", sparsity=0.8)
+    found = look(recipe)
+    assert found.sparsity == pytest.approx(0.8, abs=1e-3)
+    assert list(found.stages) == ["dense", "pruned", "rescaled"]
+    assert look(Recipe(depth=5, width=30, activation="tanh", sparsity=0.8, rescale="layer")).judge == "rescaled"
+
+
+def test_a_dense_recipe_has_one_stage():
+    assert list(look(Recipe(depth=4, width=30, criterion="none")).stages) == ["dense"]
+
+
+def test_the_residual_branches_of_a_recipe_are_divided():
+    found = look(Recipe(model="resnet20", width=4, residuals="stable", sparsity=0.9))
+    assert found.stable
+    with pytest.raises(pi.InputError, match="mlp has no residual branches"):
+        look(Recipe(depth=3, width=8, residuals="stable"))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "mynets.py").write_text(
+        textwrap.dedent(
+            """
+            import torch
+            from torch import nn
+
+            def small():
+                torch.manual_seed(0)
+                return nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, 40), nn.Tanh(),
+                                     nn.Linear(40, 10))
+
+            def nothing():
+                return 5
+
+            def broken():
+                raise RuntimeError("no such file")
+
+            def needs(a):
+                return a
+            """
+        )
+    )
+    (tmp_path / "crash.py").write_text("import nosuchmodule")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_function_of_the_users_builds_the_network(folder):
+    found = look(Recipe(sparsity=0.5), builder="mynets:small")
+    assert [layer.name for layer in found.layers] == ["1.weight", "3.weight", "5.weight"]
+
+
+@pytest.mark.parametrize(
+    "spec, message",
+    [
+        ("mynets", "package.module:function"),
+        ("recipes/deep-tanh.yaml", "recipes go behind --config"),
+        (":small", "package.module:function"),
+        ("nomodule:small", "cannot import nomodule: ModuleNotFoundError"),
+        ("crash:small", "cannot import crash: ModuleNotFoundError"),
+        ("mynets:smal", "did you mean 'small'"),
+        ("mynets:nothing", "returned int: expected a torch.nn.Module"),
+        ("mynets:broken", "RuntimeError: no such file"),
+        ("mynets:needs", "called without arguments"),
+    ],
+)
+def test_what_builds_no_network_is_refused(spec, message, folder):
+    with pytest.raises(pi.InputError, match=message) as caught:
+        built_by(spec)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,55 @@
+import re
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+import pruneinit as pi
+from pruneinit.report import diagnosis_table, facts, write_diagnosis
+from wide import batch, mlp
+
+
+@pytest.fixture(scope="module")
+def found():
+    model, data = mlp([64] + [60] * 11 + [10], "tanh", 1.3041, 0.2, 0), batch(64, 64, 10, 0)
+    return pi.diagnose(model, [data], pi.prune(model, pi.Snip(), [data], sparsity=0.9))
+
+
+def test_the_page_shows_verdict_advice_figures_and_layers(found, tmp_path):
+    text = write_diagnosis(found, tmp_path / "page.html", "A <network>").read_text()
+    assert "A &lt;network&gt;" in text
+    assert found.advice[0].split("(")[0] in text
+    for title in (
+        "signal get through",
+        "gradient come back",
+        "tell examples apart",
+        "left of each layer",
+        "layer lost",
+    ):
+        assert title in text
+    assert text.count("<svg") == 10  # each figure wide and narrow
+    assert "theory, dense" in text
+    assert not re.search(r"(src|href)=\"http", text)
+
+
+def test_without_batches_the_page_has_what_there_is(tmp_path):
+    masks = pi.Masks({"weight": torch.tensor([[True, False], [False, True]])})
+    text = write_diagnosis(pi.diagnose(nn.Linear(2, 2), masks=masks), tmp_path / "page.html", "small").read_text()
+    assert "pass batches" in text
+    assert "left of each layer" in text
+
+
+def test_the_facts_sum_it_up(found):
+    rows = dict(facts(found))
+    assert rows["sparsity"] == "0.9"
+    assert float(rows["χ, dense"]) == pytest.approx(1, abs=0.1)
+    assert "is lost" in rows["critical sparsity"]
+
+
+def test_the_table_fits_80_columns(found):
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(diagnosis_table(found))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum("│" in line for line in lines) == len(found.layers)
