@@ -139,8 +139,8 @@ def test_diagnose_shows_layers_facts_a_verdict_and_advice(tmp_path, capsys):
 def test_diagnose_guards_a_pipeline(capsys):
     arguments = ["diagnose", "--depth", "30", "--activation", "tanh", "--device", "cpu"]
     assert main([*arguments, "--init", "default"]) == 0
-    assert main([*arguments, "--init", "default", "--fail-on-collapse", "true"]) == 3
-    assert main([*arguments, "--init", "edge", "--fail-on-collapse", "true"]) == 0
+    assert main([*arguments, "--init", "default", "--fail-on-collapse"]) == 3
+    assert main([*arguments, "--init", "edge", "--fail-on-collapse"]) == 0
     capsys.readouterr()
 
 

@@ -96,7 +96,7 @@ def diagnosis_table(found: Diagnosis, title: str = "Layers") -> Table:
 
 
 def _kept(layer: Layer) -> tuple[str, str, str, str]:
-    law = NOTHING if layer.expected is None else f"{100 * layer.expected:.2g} %"
+    law = NOTHING if layer.expected is None else "0 %" if layer.expected < 1e-7 else f"{100 * layer.expected:.2g} %"
     alive = NOTHING if layer.alive is None else count(layer.alive)
     return count(layer.kept), alive, share(layer.kept, layer.total), law
 
