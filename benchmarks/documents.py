@@ -47,15 +47,22 @@ def write_results(name: str, results: Mapping[str, Any], commit: bool = True) ->
 
 
 def put_table(
-    document: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str, commit: bool = True
+    document: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    note: str,
+    commit: bool = True,
+    name: str = "table",
 ) -> None:
-    """Replace what stands between `<!-- table -->` and `<!-- end -->` of a document; without `commit` print it."""
+    """Replace what stands between `<!-- NAME -->` and the next `<!-- end -->` of a document; or print it."""
     lines = [" | ".join(cells) for cells in (header, ["---"] * len(header), *rows)]
     table = "\n".join(f"| {line} |" for line in lines)
     if not commit:
         print(f"{table}\n\n{note}")
         return
     path = PROJECT / "docs" / document
-    before, _, rest = path.read_text().partition("<!-- table -->")
+    before, mark, rest = path.read_text().partition(f"<!-- {name} -->")
+    if not mark:
+        raise SystemExit(f"{path} has no place <!-- {name} --> for the table")
     _, _, after = rest.partition("<!-- end -->")
-    path.write_text(f"{before}<!-- table -->\n{table}\n\n{note}\n<!-- end -->{after}")
+    path.write_text(f"{before}{mark}\n{table}\n\n{note}\n<!-- end -->{after}")
