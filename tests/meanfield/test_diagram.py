@@ -17,6 +17,7 @@ from pruneinit.meanfield import (
     fixed_point,
     phase,
     phase_diagram,
+    variance_map,
     variance_slope,
 )
 
@@ -102,11 +103,20 @@ def test_where_the_edge_is_unstable():
     )
 
 
+@pytest.mark.parametrize("name, stable", [("tanh", True), ("erf", True), ("gelu", False), ("silu", False)])
+def test_without_biases_the_variance_just_above_zero_decides(name, stable):
+    point = edge_point(name, 0.0)
+    assert (point.q, point.stable) == (0.0, stable)
+    q = 1e-3
+    for _ in range(50):
+        q = variance_map(name, point.sigma_w, 0.0, q)
+    assert (q < 1e-3) == stable
+
+
 def test_the_edge_of_relu_is_one_point():
     diagram = phase_diagram("relu", [0.0, 0.1, 1.0], [1.0, math.sqrt(2), 2.0])
     (point,) = diagram.edge
-    assert point == pytest.approx((0.0, math.sqrt(2), 1.0, 1.0))
-    assert point.stable
+    assert point == pytest.approx((0.0, math.sqrt(2), 1.0, 1.0, True))
     assert diagram.phase[:, 0].tolist() == ["ordered", "edge", "chaotic"]
     assert diagram.phase[:, 1].tolist() == ["ordered", "diverges", "chaotic"]
     assert np.isnan(diagram.variance[1]).tolist() == [False, True, True]

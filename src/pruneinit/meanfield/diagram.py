@@ -23,6 +23,7 @@ _PER_OCTAVE = 6  # Knots in log q: six of them interpolate to about 8 digits.
 _LAST = 40 * _PER_OCTAVE  # The knots reach from 2^-40 to 2^40, where variances count as 0 and as divergent.
 _STENCIL = np.arange(-2, 4)  # Knots around the interval from 0 to 1.
 _HALVINGS = 45
+_NEARLY_ZERO = 1e-6
 _FLAT = 1e-9  # A slope this close to 1 carries beyond any depth.
 
 
@@ -34,17 +35,14 @@ class EdgePoint(NamedTuple):
         sigma_w: Standard deviation of the weights times sqrt(fan-in).
         q: The variance of the pre-activations at the fixed point.
         variance_slope: By how much a small deviation from q grows in a layer.
+        stable: Whether the variance stays at q; if not, it leaves it layer by layer, and with it the network the edge.
     """
 
     sigma_b: float
     sigma_w: float
     q: float
     variance_slope: float
-
-    @property
-    def stable(self) -> bool:
-        """Whether the variance stays at q; if not it leaves it layer by layer, and with it the network the edge."""
-        return abs(self.variance_slope) <= 1 + _FLAT
+    stable: bool
 
     @property
     def variance_scale(self) -> float:
@@ -165,7 +163,11 @@ def edge_point(activation: ActivationSpec, sigma_b: float | None = None) -> Edge
     phi = resolved(activation)
     sigma_b = default_sigma_b(phi) if sigma_b is None else check_number("sigma_b", sigma_b)
     sigma_w, q = edge_of_chaos(phi, sigma_b)
-    return EdgePoint(sigma_b, sigma_w, q, sigma_w**2 * moments(phi, q).growth)
+    slope = sigma_w**2 * moments(phi, q).growth
+    stable = abs(slope) <= 1 + _FLAT
+    if q == 0 and stable:  # The slope there is 1: only the variance a little above says whether it grows.
+        stable = sigma_w**2 * moments(phi, _NEARLY_ZERO).square <= _NEARLY_ZERO
+    return EdgePoint(sigma_b, sigma_w, q, slope, stable)
 
 
 def _rising(name: str, values: Sequence[float] | Array) -> Array:

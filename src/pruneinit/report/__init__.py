@@ -1,6 +1,8 @@
 """What a run has to show: web pages and tables for the terminal, made from its folder alone."""
 
+from pruneinit.report.edge import Edges, check_page, find_edges, write_edges
 from pruneinit.report.page import write_comparison, write_index, write_report
+from pruneinit.report.phases import TEXT, diagram_of, phase_text
 from pruneinit.report.read import read_run
 from pruneinit.report.record import (
     Epoch,
@@ -12,9 +14,11 @@ from pruneinit.report.record import (
     RunRecord,
     Stage,
 )
-from pruneinit.report.terminal import layer_table, moments_table, result_table
+from pruneinit.report.terminal import edge_table, layer_table, moments_table, result_table
 
 __all__ = [
+    "TEXT",
+    "Edges",
     "Epoch",
     "Layer",
     "Pruning",
@@ -23,11 +27,17 @@ __all__ = [
     "Result",
     "RunRecord",
     "Stage",
+    "check_page",
+    "diagram_of",
+    "edge_table",
+    "find_edges",
     "layer_table",
     "moments_table",
+    "phase_text",
     "read_run",
     "result_table",
     "write_comparison",
+    "write_edges",
     "write_index",
     "write_report",
 ]

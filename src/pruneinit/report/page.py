@@ -53,7 +53,7 @@ def write_report(folder: str | Path) -> Path:
         "curves": [f for f in (figures.accuracy_figure(record), figures.loss_figure(record)) if f is not None],
     }
     factors = dict(record.rescaling.factors) if record.rescaling else {}
-    return _write(
+    return write_page(
         record.folder / REPORT,
         "report.html",
         title=_name(record.folder),
@@ -96,7 +96,7 @@ def write_comparison(
         figures.compared_moments(records),
         figures.compared_densities(records),
     )
-    return _write(
+    return write_page(
         Path(out),
         "comparison.html",
         title=title,
@@ -144,7 +144,7 @@ def write_index(root: str | Path) -> Path:
         (name, record, _link(record.folder, root / INDEX), _columns(record), settings)
         for (name, record), settings in zip(runs, varying, strict=True)
     ]
-    return _write(root / INDEX, "index.html", title=f"Runs in {_name(root)}", rows=rows, unreadable=unreadable)
+    return write_page(root / INDEX, "index.html", title=f"Runs in {_name(root)}", rows=rows, unreadable=unreadable)
 
 
 def _columns(record: RunRecord) -> list[str]:
@@ -194,7 +194,12 @@ def _environment() -> Environment:
     return environment
 
 
-def _write(path: Path, template: str, **values: object) -> Path:
+def write_page(path: Path, template: str, **values: object) -> Path:
+    """Fill a template of this folder and write it to `path`, whole or not at all.
+
+    Raises:
+        InputError: The page cannot be written.
+    """
     page = _environment().get_template(template).render(**values)
     # JSON and YAML can hold halves of surrogate pairs, which UTF-8 cannot.
     write_text(path, page.encode("utf-8", "replace").decode("utf-8"))
