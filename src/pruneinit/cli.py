@@ -117,10 +117,10 @@ def _edge(settings: Namespace) -> None:
     from pruneinit.report import TEXT, check_page, diagram_of, edge_table, find_edges, phase_text, write_edges
 
     names = settings.activations or sorted(NAMED)
-    if settings.out:
+    if settings.out is not None:
         check_page(settings.out, len(names))  # before the work
     edges = find_edges(names, numbers("sigma_b", settings.sigma_b))
-    page = write_edges(edges, settings.out) if settings.out else None
+    page = None if settings.out is None else write_edges(edges, settings.out)
     console = _console()
     console.print(edge_table(edges))
     for line in (line for one in edges for line in one.lacking):

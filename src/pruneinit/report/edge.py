@@ -63,9 +63,9 @@ def check_page(out: str | Path, activations: int) -> None:
     file = Path(out)
     if file.is_dir():
         raise InputError(f"cannot write {file}: it is a folder; give the name of a file in it")
-    if file.suffix not in (".html", ".svg"):
+    if file.suffix.lower() not in (".html", ".svg"):
         raise InputError(f"out must end in .html (a page) or .svg (a drawing), got {str(out)!r}")
-    if file.suffix == ".svg" and activations != 1:
+    if file.suffix.lower() == ".svg" and activations != 1:
         raise InputError(f"{file} would hold one drawing: name one activation, or give a file that ends in .html")
 
 
@@ -89,7 +89,7 @@ def write_edges(edges: Sequence[Edges], out: str | Path) -> Path:
     """
     check_page(out, len(edges))
     file = Path(out)
-    if file.suffix == ".svg":
+    if file.suffix.lower() == ".svg":
         (one,) = edges
         drawing = phase_chart(diagram_of(one.activation, one.points, FINE), one.points, tooltips=False)
         write_text(file, standalone(drawing))

@@ -139,7 +139,7 @@ def remarks(diagram: PhaseDiagram, lacking: Sequence[str] = ()) -> list[str]:
         )
         return found
     if (diagram.phase == "diverges").any():
-        found.append("Where there is no colour, the variance grows without bound, so that there is no χ.")
+        found.append("Where there is no colour, the variance, coming from 1, grows without bound: there is no χ.")
     unstable = [point for point in diagram.edge if not point.stable]
     stable = [point for point in diagram.edge if point.stable]
     if unstable:
