@@ -34,6 +34,11 @@ def test_the_code_on_the_page_puts_a_model_on_the_edge(tmp_path):
     assert values["model"][0].weight.std().item() * 300**0.5 == pytest.approx(1.54967, rel=0.01)
 
 
+def test_the_code_starts_no_network_where_the_variance_is_unstable(tmp_path):
+    assert 'edge_of_chaos_(model, "gelu", sigma_b=0.42)' in page(tmp_path, ["gelu"], [0.2, 0.42])
+    assert 'edge_of_chaos_(model, "gelu", sigma_b=0.5)' in page(tmp_path, ["gelu"], [0.2])
+
+
 def test_points_asked_for_are_in_the_table_and_marked(tmp_path):
     text = page(tmp_path, ["tanh"], [0.3, 0.7])
     assert re.findall(r"<b>σ_b = (\S+)</b>", text) == ["0.3", "0.7"]

@@ -101,8 +101,16 @@ def write_edges(edges: Sequence[Edges], out: str | Path) -> Path:
         "edge.html",
         title=f"The Edge of Chaos of {names[0] if len(names) == 1 else several}",
         sections=[(one.activation, _figure(one, len(edges) <= _FEW), _table(one)) for one in edges],
-        example=next(((one.activation, one.points[0]) for one in edges if one.points), None),
+        example=_example(edges),
     )
+
+
+def _example(edges: Sequence[Edges]) -> tuple[str, EdgePoint] | None:
+    """The first point at which to start a network: one asked for, or that of the activation if those are unstable."""
+    asked = [(one.activation, point) for one in edges for point in one.points if point.stable]
+    own = [(one.activation, point) for one in edges if not asked for point in edge_points(one.activation, [])[0]]
+    chosen = asked or own
+    return chosen[0] if chosen else None
 
 
 def _figure(one: Edges, tooltips: bool) -> Figure:
