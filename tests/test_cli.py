@@ -170,6 +170,45 @@ def test_edge_takes_plain_numbers_and_a_list(words, capsys):
     assert "1.85559" in out
 
 
+def test_edge_shows_a_map_of_a_single_activation_and_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["edge", "tanh"]) == 0
+    out = capsys.readouterr().out
+    assert "▓▓▓" in out
+    assert "● Edge of Chaos" in out
+    assert main(["edge", "tanh", "relu"]) == 0
+    assert "▓▓▓" not in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_edge_writes_a_page_or_a_drawing_where_it_is_told_to(tmp_path, capsys):
+    for name in ("new/edge.html", "edge.svg"):
+        file = tmp_path / name
+        assert main(["edge", "tanh", "--sigma_b", "0.5", "--out", str(file)]) == 0
+        assert "<svg" in file.read_text()
+        assert capsys.readouterr().out.endswith(f"written: {file}\n")
+
+
+def test_edge_names_activations_without_an_edge_among_others(capsys):
+    assert main(["edge", "softplus", "relu", "tanh", "--sigma_b", "0.5"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"softplus .* no edge", out)
+    assert re.search(r"relu .* no edge", out)
+    assert "1.54967" in out
+    assert "relu is on the Edge of Chaos only at sigma_b=0" in out
+    assert main(["edge", "softplus"]) == 2
+    assert capsys.readouterr().err.startswith("pruneinit: error: softplus has no Edge of Chaos")
+
+
+def test_edge_leaves_a_file_as_it_was_when_it_fails(tmp_path, capsys):
+    file = tmp_path / "edge.html"
+    file.write_text("before")
+    for arguments in (["tanh", "--sigma_b", "nan"], ["softplus"], ["tanh", "tnah"]):
+        assert main(["edge", *arguments, "--out", str(file)]) == 2
+    assert file.read_text() == "before"
+    capsys.readouterr()
+
+
 def test_data_list_and_check(capsys, data_root, tmp_path):
     assert main(["data", "list", "--data_dir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
@@ -214,6 +253,15 @@ def test_report_of_a_run_and_of_a_folder_of_runs(tmp_path, capsys):
         (["edge", "tnah"], "unknown activation 'tnah'.*did you mean 'tanh'"),
         (["edge", "relu", "--sigma_b", "[0.5]"], "relu is on the Edge of Chaos only at sigma_b=0"),
         (["edge", "tanh", "--sigma_b", "x"], "sigma_b must be one or more numbers, '--sigma_b 0.5 1', got 'x'"),
+        (["edge", "tanh", "--sigma_b", "-1"], "sigma_b must be a finite number >= 0, got -1"),
+        (["edge", "tanh", "--sigma_b", "nan"], "sigma_b must be a finite number >= 0, got nan"),
+        (["edge", "tanh", "relu", "--sigma_b", "0.2", "-1"], "sigma_b must be a finite number >= 0, got -1"),
+        (["edge", "softplus", "--out", "e.html"], "softplus has no Edge of Chaos"),
+        (["edge", "tanh", "--out", "."], "cannot write .: it is a folder; give the name of a file in it"),
+        (["edge", "tanh", "--out", ""], "cannot write .: it is a folder"),
+        (["edge", "tanh", "--out", "e.pdf"], r"out must end in .html \(a page\) or .svg \(a drawing\), got 'e.pdf'"),
+        (["edge", "tanh", "relu", "--out", "e.svg"], "e.svg would hold one drawing: name one activation"),
+        (["edge", "tanh", "--out", "/proc/e.html"], "cannot write /proc/e.html"),
         (["run", "recipes/x.yaml"], "takes flags only, got 'recipes/x.yaml'; did you mean --config recipes/x.yaml"),
         (["compare", "x.yaml", "--seed", "1"], "did you mean --config x.yaml"),
         (["run", "sparsity", "0.9"], "did you mean --sparsity"),

@@ -95,33 +95,26 @@ def _diagnose(settings: Namespace) -> int:
 
 
 def _edge(settings: Namespace) -> None:
-    from rich.table import Table
+    from rich.text import Text
 
-    from pruneinit.errors import InputError
     from pruneinit.flags import numbers
-    from pruneinit.meanfield import NAMED, depth_scales, edge_of_chaos
-    from pruneinit.meanfield import default_sigma_b as default
+    from pruneinit.meanfield import NAMED
+    from pruneinit.report import TEXT, check_page, diagram_of, edge_table, find_edges, phase_text, write_edges
 
-    table = Table(title="Edge of Chaos: where χ = 1, so that neither signals nor gradients vanish or explode")
-    for column in ("activation", "σ_b", "σ_w", "σ_w²", "q", "depth scale of q"):
-        table.add_column(column, justify="left" if column == "activation" else "right")
-    left_out = []
-    scales = numbers("sigma_b", settings.sigma_b)
-    for name in settings.activations or sorted(NAMED):
-        try:
-            for sigma_b in scales or [default(name)]:
-                edge = edge_of_chaos(name, sigma_b)
-                scale = depth_scales(name, edge.sigma_w, sigma_b)[0]
-                row = (sigma_b, edge.sigma_w, edge.sigma_w**2, edge.q, scale)
-                table.add_row(name, *(f"{value:.6g}" for value in row))
-        except InputError as error:
-            if settings.activations:
-                raise
-            left_out.append(str(error))
+    names = settings.activations or sorted(NAMED)
+    if settings.out is not None:
+        check_page(settings.out, len(names))  # before the work
+    edges = find_edges(names, numbers("sigma_b", settings.sigma_b))
+    page = None if settings.out is None else write_edges(edges, settings.out)
     console = _console()
-    console.print(table)
-    for line in left_out:
+    console.print(edge_table(edges))
+    for line in (line for one in edges for line in one.lacking):
         console.print(line, highlight=False)
+    if page:
+        console.print(f"written: {page}", soft_wrap=True, highlight=False)
+    elif len(edges) == 1:
+        (one,) = edges
+        console.print(Text("\n".join(["", *phase_text(diagram_of(one.activation, one.points, TEXT))])))
 
 
 def _data(settings: Namespace) -> None:
@@ -188,7 +181,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[Namespace], int | None]]] = {
     "run": ("carry out one recipe: initialise, prune, rescale, train, save, report", _run),
     "compare": ("prune the same network three ways, and show what the Edge of Chaos is for", _compare),
     "diagnose": ("will it train? Look at a pruned network before training it, and at what would help", _diagnose),
-    "edge": ("Edge-of-Chaos points of activations", _edge),
+    "edge": ("Edge-of-Chaos points and phase diagrams of activations", _edge),
     "data": ("list, download and check data sets", _data),
     "report": ("write the page of a run, or the index of a folder of runs", _report),
 }

@@ -116,6 +116,9 @@ def _edge_flags(parser: Command) -> None:
     parser.add_argument(
         "--sigma_b", nargs="+", metavar="X", type=str, default=None, help="One or more bias scales [the activation's]"
     )
+    parser.add_argument(
+        "--out", metavar="FILE", type=str | None, default=None, help="Phase diagrams: a page .html, or one .svg [none]"
+    )
 
 
 def _data_flags(parser: Command) -> None:

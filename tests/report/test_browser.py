@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pruneinit.report import write_comparison, write_index, write_report
+from pruneinit.report import find_edges, write_comparison, write_edges, write_index, write_report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -71,7 +71,12 @@ def title(dom: str) -> list[int]:
 
 def pages(folder: Path) -> list[Path]:
     long = [("A label that is much longer than a phone is wide, as labels sometimes are", folder), ("B", folder)]
-    return [write_report(folder), write_comparison(long, folder / "c.html", "Compared"), write_index(folder.parent)]
+    return [
+        write_report(folder),
+        write_comparison(long, folder / "c.html", "Compared"),
+        write_index(folder.parent),
+        write_edges(find_edges(["gelu", "relu", "softplus"], []), folder / "e.html"),
+    ]
 
 
 def test_pages_fit_on_a_phone_and_load_nothing(browse, deep_run):

@@ -10,6 +10,7 @@ from drawings import assert_inside, elements
 from pruneinit.errors import InputError
 from pruneinit.report.charts import Series
 from pruneinit.report.maps import map_chart
+from pruneinit.report.svg import text_width
 
 NUMBER = st.floats(-1e6, 1e6)
 VALUE = st.floats() | st.none()
@@ -96,6 +97,17 @@ def test_a_tooltip_says_where_a_cell_is_and_what_it_holds():
     assert titles == ["sigma_b 1, sigma_w 0.5\nlog chi: 0.25", "sigma_b 2, sigma_w 0.5\nlog chi: no value"]
     assert "<title>" not in chart([[0.25]], tooltips=False)
     assert "<title>" not in chart([[0.25] * 60] * 60)
+
+
+def test_names_are_over_the_map_and_inside_of_it():
+    svg = chart([[1.0] * 3] * 3, names=[(1.0, 1.0, "middle"), (0.0, 0.0, "a corner"), (2.0, 2.0, "long " * 40)])
+    assert_inside(svg)
+    middle, corner, long = elements(svg, "name")
+    left, _, right = map(float, re.match(r"M([\d.]+) ([\d.]+)H([\d.]+)", elements(svg, "axis")[0].get("d")).groups())
+    assert float(middle.get("x")) == pytest.approx((left + right) / 2, abs=0.1)
+    assert float(corner.get("x")) - text_width(corner.text, 13.5) / 2 >= left
+    assert float(long.get("x")) + text_width(long.text, 13.5) / 2 <= right
+    assert long.text.startswith("…")
 
 
 def test_a_fine_map_is_small():

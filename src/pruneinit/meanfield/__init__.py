@@ -3,6 +3,7 @@
 from pruneinit.meanfield.activations import NAMED, Activation, elu, leaky_relu, softplus
 from pruneinit.meanfield.bounds import magnitude_bound, magnitude_limit, snip_bound
 from pruneinit.meanfield.curves import Critical, Curve
+from pruneinit.meanfield.diagram import EdgePoint, PhaseDiagram, edge_curve, edge_point, phase_diagram
 from pruneinit.meanfield.edge import Edge, NoEdgeOfChaos, default_sigma_b, edge_of_chaos
 from pruneinit.meanfield.ensembles import LayerSignal, signals
 from pruneinit.meanfield.gaussian import Moments, moments
@@ -29,11 +30,13 @@ __all__ = [
     "Curve",
     "DepthScales",
     "Edge",
+    "EdgePoint",
     "Law",
     "LayerSignal",
     "Moments",
     "NoEdgeOfChaos",
     "Phase",
+    "PhaseDiagram",
     "PredictedLayer",
     "Prediction",
     "Shape",
@@ -46,7 +49,9 @@ __all__ = [
     "correlation_slope",
     "default_sigma_b",
     "depth_scales",
+    "edge_curve",
     "edge_of_chaos",
+    "edge_point",
     "elu",
     "fixed_point",
     "forward_variances",
@@ -56,6 +61,7 @@ __all__ = [
     "magnitude_moments",
     "moments",
     "phase",
+    "phase_diagram",
     "predict",
     "signals",
     "snip_bound",

@@ -1,7 +1,9 @@
 """What a run has to show: web pages and tables for the terminal, made from its folder alone."""
 
 from pruneinit.report.diagnosis import diagnosis_table, facts, write_diagnosis
+from pruneinit.report.edge import Edges, check_page, find_edges, write_edges
 from pruneinit.report.page import write_comparison, write_index, write_report
+from pruneinit.report.phases import TEXT, diagram_of, phase_text
 from pruneinit.report.read import read_run
 from pruneinit.report.record import (
     Epoch,
@@ -13,9 +15,11 @@ from pruneinit.report.record import (
     RunRecord,
     Stage,
 )
-from pruneinit.report.terminal import layer_table, moments_table, result_table
+from pruneinit.report.terminal import edge_table, layer_table, moments_table, result_table
 
 __all__ = [
+    "TEXT",
+    "Edges",
     "Epoch",
     "Layer",
     "Pruning",
@@ -24,14 +28,20 @@ __all__ = [
     "Result",
     "RunRecord",
     "Stage",
+    "check_page",
     "diagnosis_table",
+    "diagram_of",
+    "edge_table",
     "facts",
+    "find_edges",
     "layer_table",
     "moments_table",
+    "phase_text",
     "read_run",
     "result_table",
     "write_comparison",
     "write_diagnosis",
+    "write_edges",
     "write_index",
     "write_report",
 ]

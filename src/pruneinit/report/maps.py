@@ -16,6 +16,7 @@ from pruneinit.report.svg import Point, escape, fit, frame, legend, num, strokes
 LEVELS = 8
 """Shades on each side of the centre."""
 _MOST_TOOLTIPS = 1200
+_NAME_FONT = 13.5
 
 
 def map_chart(
@@ -24,6 +25,7 @@ def map_chart(
     x: Sequence[float],
     y: Sequence[float],
     curves: Sequence[Series] = (),
+    names: Sequence[tuple[float, float, str]] = (),
     title: str,
     x_label: str,
     y_label: str,
@@ -45,6 +47,7 @@ def map_chart(
         x: The middle of each column, rising.
         y: The middle of each row, rising.
         curves: Lines or points over the cells, in ink; they differ in dash and marker.
+        names: What to write over the cells: x and y of the middle of each text, and the text.
         title: What the figure shows, for screen readers.
         x_label: What x is.
         y_label: What y is.
@@ -83,6 +86,7 @@ def map_chart(
     parts = [shades, f'<g class="curves" transform="translate(0 {num(bottom)})">{key}</g>']
     parts += [_cells(values, xs, ys, center, far), axes(plot, x_label, y_label, grid=False)]
     parts.append(f'<g class="curves">{"".join(_curve(one, entry, plot) for one, entry in _keyed(curves))}</g>')
+    parts += [_name(at_x, at_y, text, plot) for at_x, at_y, text in names]
     if tooltips and len(x) * len(y) <= _MOST_TOOLTIPS:
         for row, at_y, (low_y, high_y) in zip(values, y, pairwise(ys), strict=True):
             for value, at_x, (left, right) in zip(row, x, pairwise(xs), strict=True):
@@ -165,6 +169,13 @@ def _curve(one: Series, look: int, plot: Plot) -> str:
                 runs.append([start])
             runs[-1].append(end)
     return strokes(look, one.shown, [run for run in runs if run], inside if one.shown != "line" else [])
+
+
+def _name(x: float, y: float, text: str, plot: Plot) -> str:
+    """A text over the map, moved inwards where it would reach out of it."""
+    shown = fit(text, plot.right - plot.left - 4, _NAME_FONT)
+    half = text_width(shown, _NAME_FONT) / 2 + 2
+    return text_at(min(max(plot.x(x), plot.left + half), plot.right - half), plot.y(y) + 4, shown, "name")
 
 
 def _within(point: Point, plot: Plot) -> bool:

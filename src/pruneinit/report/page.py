@@ -195,7 +195,7 @@ def _environment() -> Environment:
 
 
 def write_page(path: Path, template: str, **values: object) -> Path:
-    """Write one of the templates of this room, filled with `values`; returns the path.
+    """Fill a template of this folder and write it to `path`, whole or not at all.
 
     Raises:
         InputError: The page cannot be written.

@@ -12,6 +12,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from pruneinit.report.edge import Edges
+from pruneinit.report.phases import settling
 from pruneinit.report.record import Layer, RunRecord, Stage
 from pruneinit.report.words import NOTHING, count, number, percent, share, short_names
 
@@ -66,6 +68,29 @@ def layer_table(layers: Sequence[Layer], title: str = "Layers") -> Table:
     table.add_section()
     total, kept_ = sum(layer.total for layer in layers), sum(layer.kept for layer in layers)
     _row(table, f"{len(layers)} layers", "", "", count(total), count(kept_), share(kept_, total), "", style="bold")
+    return table
+
+
+def edge_table(edges: Sequence[Edges]) -> Table:
+    """Points of the Edge of Chaos, a row for each; an activation that has none gets a row that says so.
+
+    Args:
+        edges: What `find_edges` returned.
+
+    Example:
+        >>> from pruneinit.report import find_edges
+        >>> edge_table(find_edges(["tanh", "softplus"], [0.2, 0.5])).row_count
+        3
+    """
+    title = "Edge of Chaos: signals and gradients neither fade nor explode"
+    table = _table(title, ["activation"], ["σ_b", "σ_w", "σ_w²", "q", "q settles in"])
+    for one in edges:
+        for point in one.points:
+            values = (point.sigma_b, point.sigma_w, point.sigma_w**2, point.q)
+            settled = Text(settling(point), "" if point.stable else "red")
+            _row(table, one.activation, *(number(value, 6) for value in values), settled)
+        if not one.points:
+            _row(table, one.activation, *[NOTHING] * 4, Text("no edge", "red"))
     return table
 
 
