@@ -29,7 +29,7 @@ from pruneinit.meanfield.spec import ActivationSpec
 from pruneinit.meanfield.spec import activation as resolved
 
 _REACH = 7.0  # A neuron beyond 7 standard deviations is one in 10^12.
-_DRAWS, _KEPT = 1 << 21, 256  # For the softmax at the output, the only expectation here without a quadrature.
+_DRAWS, _KEPT = 1 << 19, 256  # For the softmax at the output, the only expectation here without a quadrature.
 
 
 class Pattern(NamedTuple):

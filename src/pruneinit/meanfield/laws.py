@@ -21,7 +21,9 @@ Base = Literal["product", "normal", "uniform"]
 
 _STEP = 0.005  # Of the grid of log thresholds on which laws are tabulated.
 _LOW, _HIGH = -35.0, 6.6  # P(|XY| > e^6.6) < 1e-300.
-_BIN = 0.02  # The log scales of a mixture are gathered in bins this wide, each at its mean.
+_BIN = 0.005  # The log scales of a mixture are gathered in bins this wide, each at its mean.
+_FEW = 16  # More scales than these are mixed by a Fourier transform,
+_NOISE = 1e-15  # which knows probabilities to this.
 
 
 class Survival(Protocol):
@@ -79,11 +81,27 @@ class Law:
         """P(score > t) at each log t."""
         table = _log_survival(self.base)
         grid = _grid()
-        found = np.zeros(np.shape(log_threshold))
-        for scale, weight in zip(self.log_scales, self.weights, strict=True):
-            if scale > -np.inf:
+        finite = self.log_scales > -np.inf
+        scales, weights = self.log_scales[finite], self.weights[finite]
+        if len(scales) <= _FEW:
+            found = np.zeros(np.shape(log_threshold))
+            for scale, weight in zip(scales, weights, strict=True):
                 found += weight * np.exp(np.interp(log_threshold - scale, grid, table, right=-np.inf))
-        return found
+            return found
+        # Many scales: in log t a mixture is a convolution, on a grid between whose points each scale is shared out.
+        low = scales.min()
+        place = (scales - low) / _STEP
+        below = place.astype(np.int64)
+        share = np.zeros(int(below.max()) + 2)
+        np.add.at(share, below, weights * (1 - (place - below)))
+        np.add.at(share, below + 1, weights * (place - below))
+        size = len(share) + len(grid) - 1
+        mixed = np.fft.irfft(np.fft.rfft(share, 2 * size) * np.fft.rfft(np.exp(table), 2 * size), 2 * size)[:size]
+        # The first and last points lack what lies beyond the table: there all scores are above, or none.
+        mixed[: len(share)] += weights.sum() - share.cumsum()
+        logs = low + grid[0] + _STEP * np.arange(size)
+        values = np.interp(log_threshold, logs, np.maximum(mixed, 0.0), left=float(weights.sum()), right=0.0)
+        return np.asarray(np.where(values < _NOISE, 0.0, values))
 
     def range(self) -> tuple[float, float]:
         """Where the law goes from 1 to 0."""
