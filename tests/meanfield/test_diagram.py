@@ -9,12 +9,14 @@ import torch
 from pruneinit import InputError
 from pruneinit.meanfield import (
     Activation,
+    activation,
     chi,
     depth_scales,
     edge_curve,
     edge_of_chaos,
     edge_point,
     fixed_point,
+    moments,
     phase,
     phase_diagram,
     variance_map,
@@ -124,6 +126,17 @@ def test_the_edge_of_relu_is_one_point():
 
 def test_softplus_has_no_edge():
     assert phase_diagram("softplus", [0.0, 0.5, 1.0], [0.5, 1.0]).edge == ()
+
+
+def test_the_variance_is_found_next_to_where_the_moments_become_infinite():
+    phi = activation(steep)
+    last = max(q for q in np.arange(0.5, 20, 0.25) if math.isfinite(moments(phi, q).square))
+    sigma_b, sigma_w = math.sqrt(0.95 * last), 1e-6
+    found = phase_diagram(phi, [sigma_b], [sigma_w])
+    (q,) = found.variance[0]
+    assert q == pytest.approx(0.95 * last, rel=1e-6)
+    assert variance_map(phi, sigma_w, sigma_b, q) == pytest.approx(q, rel=1e-12)
+    assert found.chi[0, 0] == pytest.approx(chi(phi, sigma_w, sigma_b, q))
 
 
 def test_no_weights_at_all():

@@ -118,6 +118,15 @@ def test_the_legend_of_the_text_names_what_is_there():
     assert not [line for line in lines if line.startswith("▓")]
 
 
+def test_cells_that_count_as_edge_are_shown_on_their_side_of_it():
+    diagram = phase_diagram("gelu", np.linspace(1.0, 2.0, 24), np.linspace(1.405, 1.413, 17))
+    rows = [line.split("┤")[1] for line in phase_text(diagram)[1:18]][::-1]
+    assert ((diagram.phase == "edge") & (diagram.chi < 1)).any()
+    for row, values in zip(rows, diagram.chi, strict=True):
+        for sign, value in zip(row, values, strict=True):
+            assert sign == "●" or sign == (" " if math.isnan(value) else "░" if value < 1 else "▓")
+
+
 def test_a_diagram_too_small_for_labels_is_refused():
     with pytest.raises(InputError, match="needs 2 rows and 24 columns, got 1 and 3"):
         phase_text(phase_diagram("tanh", [0.1, 0.2, 0.3], [1.0]))

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from pruneinit.errors import InputError
 from pruneinit.meanfield.activations import Activation
 from pruneinit.meanfield.edge import NoEdgeOfChaos, default_sigma_b, edge_of_chaos
-from pruneinit.meanfield.gaussian import check_number, moments
-from pruneinit.meanfield.maps import fixed_point
+from pruneinit.meanfield.gaussian import bisect, check_number, moments
 from pruneinit.meanfield.quadrature import Array
 from pruneinit.meanfield.spec import ActivationSpec
 from pruneinit.meanfield.spec import activation as resolved
@@ -199,7 +198,7 @@ def _settled(phi: Activation, b: Array, w: Array) -> tuple[Array, Array, Array]:
     if inside.size:
         found[inside] = _interpolated(phi, b[inside], w[inside], interval[inside])
     for i in inside[~np.isfinite(found[inside]).all(axis=1)]:  # Next to where the moments become infinite.
-        q = fixed_point(phi, float(w[i]), float(b[i]))
+        q = _exact(phi, float(b[i]), float(w[i]), int(interval[i]))
         found[i] = q, *moments(phi, q)
     variance, _, slope, growth = (column.reshape(shape) for column in found.T)
     return variance, slope, growth
@@ -246,6 +245,11 @@ def _interpolated(phi: Activation, b: Array, w: Array, interval: NDArray[np.int_
             above = b**2 + w**2 * at(middle)[:, 0] > _knots(interval + middle)
             low, high = np.where(above, middle, low), np.where(above, high, middle)
         return np.column_stack([_knots(interval + low), at(low)])
+
+
+def _exact(phi: Activation, sigma_b: float, sigma_w: float, k: int) -> float:
+    """The fixed point between knots `k` and `k` + 1, without the knots around them."""
+    return bisect(lambda q: sigma_b**2 + sigma_w**2 * moments(phi, q).square - q, _knot(k), _knot(k + 1))
 
 
 def _lagrange(t: Array) -> Array:
