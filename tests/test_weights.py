@@ -204,6 +204,7 @@ def test_a_weight_that_a_hook_computes_can_be_left_out_and_the_rest_pruned(hook)
     for criterion in (pi.Snip(), pi.Magnitude(), pi.Random()):
         masks = pi.prune(model, criterion, [(x, y)], sparsity=0.5, exclude="0.*")
         assert (list(masks), masks.kept) == (["1.weight"], 4)
+    assert [layer.name for layer in pi.forecast(model, [(x, y)], exclude="0.*").layers] == ["1.weight"]
     masks = pi.prune(model, pi.Snip(), [(x, y)], sparsity=0.5, include="1.*", effective=True)
     pi.sparsify_(pi.rescale_(model, [(x, y)], masks=masks), masks)
     assert pi.current_masks(model) == masks
