@@ -42,10 +42,10 @@ def main() -> None:
     arguments, commit = parse(parser)
     half = max(1, arguments.seeds // 2)
     found = {
+        "cost": cost(),  # first, before the machine is warm from the rest
         "densities": list(densities(arguments.width, half)),
         "critical": [*plain_networks(arguments.seeds), *image_networks(arguments.seeds, arguments.data_dir)],
         "published": published(),
-        "cost": cost(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }

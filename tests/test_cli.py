@@ -16,6 +16,7 @@ from pruneinit.train import Training
 
 SMALL = ["--depth", "3", "--width", "16", "--score_images", "32", "--training.augment", "false", "--device", "cpu"]
 QUICK = [*SMALL, "--training.epochs", "2"]
+HUGE = "1" + "0" * 400
 
 
 def test_run_ends_by_naming_the_report(tmp_path, capsys):
@@ -117,6 +118,33 @@ def test_compare_writes_a_page_of_three_runs(tmp_path, capsys):
     for label in ("ordinary initialisation", "Edge of Chaos", "Edge of Chaos + rescaling"):
         assert label in text
     assert len(list(tmp_path.glob("*/report.html"))) == 3
+
+
+COMPARED = ["--activation", "tanh", "--training.epochs", "1", "--training.augment", "false", "--device", "cpu"]
+
+
+def test_compare_takes_the_recipe_of_a_stable_network_and_says_what_it_chooses_itself(tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model: resnet8\nwidth: 4\nresiduals: stable\ninit: edge\n")
+    assert main(["compare", "--config", str(recipe), *COMPARED[2:], "--out", str(tmp_path / "a")]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == "a comparison chooses for itself what the recipe says of residuals='stable'"
+    assert "Edge of Chaos + Stable ResNet" in out
+    recipe.write_text("model: resnet8\nwidth: 4\n")
+    assert main(["compare", "--config", str(recipe), *COMPARED[2:], "--out", str(tmp_path / "a")]) == 0
+    out = capsys.readouterr().out
+    assert "chooses for itself" not in out
+    assert len(list((tmp_path / "a").glob("*/report.html"))) == 3  # the same runs
+
+
+def test_compare_refuses_flags_that_it_would_ignore_also_beside_a_recipe(tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model: mlp\ndepth: 3\ninit: gaussian\nsigma_w: 1.5\nrescale: layer\nfold: true\n")
+    assert main(["compare", "--config", str(recipe), "--rescale", "tap", *COMPARED, "--out", str(tmp_path)]) == 2
+    assert "does not take rescale='tap'" in capsys.readouterr().err
+    assert main(["compare", "--config", str(recipe), *COMPARED, "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out.splitlines()[0]
+    assert all(part in said for part in ("sigma_w=1.5", "init='gaussian'", "rescale='layer'", "fold=True"))
 
 
 def test_diagnose_shows_layers_facts_a_verdict_and_advice(tmp_path, capsys):
@@ -269,6 +297,10 @@ def test_report_of_a_run_and_of_a_folder_of_runs(tmp_path, capsys):
         (["run", "--training.ep", "3"], "did you mean 'training.epochs'"),
         (["edge", "--sigma", "1"], "unknown setting 'sigma'; did you mean 'sigma_b'"),
         (["diagnose", "--zzz", "1"], "unknown setting 'zzz'; 'pruneinit diagnose --help' lists them"),
+        (["run", "--sigma_b", "nan"], "sigma_b must be a number, got nan"),
+        (["run", "--sigma_b", "true"], "sigma_b must be a number, got true"),
+        (["run", "--sigma_b", HUGE], "sigma_b must be a number, got 1000"),
+        (["run", "--sparsity", HUGE], "a whole number is beyond all floats"),
         (["run", "--depth", "2.5"], "depth must be a whole number, got 2.5"),
         (["run", "--fold", "maybe"], "fold must be true or false, got maybe"),
         (["run", "--config", "."], "--config . is a folder"),
@@ -306,8 +338,11 @@ def test_a_misspelt_key_in_a_recipe_is_named(text, tmp_path, capsys):
         (b"model: mlp\nsparsity: [", r"is not YAML text \(line 2\)"),
         (b"- mlp", "is no recipe: .* got list"),
         (b"", "is no recipe: .* got nothing"),
+        (b"data: 2026-99-99", "is not YAML text"),
+        (b"[" * 5000, "is not YAML text"),
+        (b"training: &a [*a]", "is no recipe: a setting holds itself"),
     ],
-    ids=["binary", "broken", "list", "empty"],
+    ids=["binary", "broken", "list", "empty", "impossible date", "bottomless", "circular"],
 )
 def test_a_file_that_is_no_recipe_is_named_in_one_line(contents, message, tmp_path, capsys):
     path = tmp_path / "recipe.yaml"

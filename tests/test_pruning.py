@@ -197,3 +197,14 @@ def test_effective_pruning_runs_the_loss_of_the_criterion_and_needs_batches():
     assert pi.prune(nn.Linear(3, 4), pi.Snip(loss=loss), [batch], sparsity=0.5, effective=True).kept == 6
     with pytest.raises(pi.InputError, match="this needs data"):
         pi.prune(nn.Linear(3, 4), pi.Magnitude(), sparsity=0.5, effective=True)
+
+
+@pytest.mark.parametrize("options", [{"rounds": 3}, {"effective": True}], ids=["rounds", "effective"])
+@pytest.mark.parametrize(
+    "batches, message",
+    [((torch.zeros(2, 3), torch.zeros(2).long()), "got a single batch"), (3, "got int"), ([], "there are no batches")],
+    ids=["single", "number", "none"],
+)
+def test_what_are_no_batches_is_refused_also_where_they_are_kept(options, batches, message):
+    with pytest.raises(pi.InputError, match=message):
+        pi.prune(nn.Linear(3, 2), pi.Snip(), batches, sparsity=0.5, **options)

@@ -3,6 +3,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune as masking
 
 import pruneinit as pi
 from problems import PROBLEMS, TiedWeights
@@ -170,3 +171,47 @@ def test_names_survive_a_parametrisation():
     assert weight(model, "0.weight").shape == (3, 3)
     assert owner(model, "0.weight")[1] == "weight"
     assert [plain_name(n) for n, _ in model.named_parameters()] == ["0.bias", "0.weight"]
+
+
+HOOKS = {
+    "torch.nn.utils.prune": lambda layer: masking.random_unstructured(layer, "weight", amount=0.5),
+    "weight_norm": lambda layer: torch.nn.utils.weight_norm(layer),
+    "spectral_norm": lambda layer: torch.nn.utils.spectral_norm(layer),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize("hook", HOOKS.values(), ids=HOOKS)
+def test_a_weight_that_a_hook_computes_is_refused_with_the_call_that_frees_it(hook):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    hook(model[0])
+    with pytest.raises(pi.InputError, match=r"0\.weight is computed by a hook") as refused:
+        prunable(model)
+    assert "\n" not in str(refused.value)
+    call = str(refused.value).split("with ")[1].split(", or leave")[0]
+    eval(call, {"torch": torch, "model": model})
+    assert list(prunable(model)) == ["0.weight", "1.weight"]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize("hook", HOOKS.values(), ids=HOOKS)
+def test_a_weight_that_a_hook_computes_can_be_left_out_and_the_rest_pruned(hook):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    hook(model[0])
+    x, y = torch.randn(5, 3), torch.tensor([0, 1, 0, 1, 0])
+    for criterion in (pi.Snip(), pi.Magnitude(), pi.Random()):
+        masks = pi.prune(model, criterion, [(x, y)], sparsity=0.5, exclude="0.*")
+        assert (list(masks), masks.kept) == (["1.weight"], 4)
+    assert [layer.name for layer in pi.forecast(model, [(x, y)], exclude="0.*").layers] == ["1.weight"]
+    masks = pi.prune(model, pi.Snip(), [(x, y)], sparsity=0.5, include="1.*", effective=True)
+    pi.sparsify_(pi.rescale_(model, [(x, y)], masks=masks), masks)
+    assert pi.current_masks(model) == masks
+    with pytest.raises(pi.InputError, match=r"0\.weight is computed by a hook"):
+        pi.prune(model, pi.Random(), sparsity=0.5, include="0.*")
+
+
+def test_a_hook_on_a_bias_changes_nothing():
+    layer = masking.random_unstructured(nn.Linear(3, 4), "bias", amount=0.5)
+    assert list(prunable(layer)) == ["weight"]

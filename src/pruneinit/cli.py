@@ -57,17 +57,21 @@ def _run(settings: Namespace) -> None:
 
 def _compare(settings: Namespace) -> None:
     from pruneinit.data import load
-    from pruneinit.experiments import three_ways
+    from pruneinit.experiments import three_ways, without_chosen
+    from pruneinit.flags import in_files
     from pruneinit.report import read_run, result_table, write_comparison
 
-    recipe = _recipe(settings)
+    recipe, left_out = without_chosen(_recipe(settings), in_files(settings.config))
+    console = _console()
+    if left_out:
+        line = f"a comparison chooses for itself what the recipe says of {', '.join(left_out)}"
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     runs = []
     for label, way in three_ways(recipe, load(recipe.data, settings.data_dir)):
         runs.append((label, _carry_out(way, settings, label)))
     title = f"{recipe.model} on {recipe.data}, {100 * recipe.sparsity:.4g} % of the weights removed before training"
     page = Path(settings.out) / f"comparison-{recipe.hash}.html"
     write_comparison(runs, page, title=title)
-    console = _console()
     console.print(result_table([(label, read_run(folder)) for label, folder in runs], title=title))
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
 

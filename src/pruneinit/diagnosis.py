@@ -25,7 +25,7 @@ from pruneinit.rescale import rescaling_factors
 from pruneinit.residual import find_residuals
 from pruneinit.survivors import current_masks
 from pruneinit.verdicts import advice, judged, verdict
-from pruneinit.weights import prunable
+from pruneinit.weights import listed
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def diagnose(
         1 of 2 layers is empty (2.weight): no signal passes unless a shortcut leads around it.
         ...
     """
-    weights = prunable(model)
+    weights = listed(model)
     sparse = current_masks(model)
     chosen = sparse if masks is None else masks
     check_masks(chosen, {name: found.shape for name, found in weights.items()})

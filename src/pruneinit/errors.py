@@ -7,7 +7,7 @@ while a mistake of ours still shows its traceback.
 from __future__ import annotations
 
 import difflib
-import math
+import sys
 from collections.abc import Iterable
 
 
@@ -42,5 +42,7 @@ def check_sparsity(sparsity: float) -> float:
         raise InputError(f"sparsity must be a number in [0, 1), got {sparsity!r}")
     if 0 <= sparsity < 1:
         return float(sparsity)
-    hint = f"; did you mean {sparsity / 100:g}?" if math.isfinite(sparsity) and 1 < sparsity < 100 else ""
+    if abs(sparsity) > sys.float_info.max:  # infinite, or a whole number beyond all floats
+        raise InputError(f"sparsity must be in [0, 1), got {'inf' if sparsity > 0 else '-inf'}")
+    hint = f"; did you mean {sparsity / 100:g}?" if 1 < sparsity < 100 else ""
     raise InputError(f"sparsity must be in [0, 1), got {sparsity:g}{hint}")

@@ -13,7 +13,7 @@ from pruneinit.errors import InputError
 from pruneinit.meanfield import ActivationSpec, correlation_map, moments
 from pruneinit.meanfield import activation as resolved
 from pruneinit.propagation import Signal
-from pruneinit.weights import owner, prunable, weight
+from pruneinit.weights import listed, owner, weight
 
 # What a plain stack is made of, besides weights and activations: nothing that changes a signal.
 _PASSIVE = (nn.Flatten, nn.Dropout, nn.Identity, nn.Unflatten)
@@ -46,7 +46,7 @@ def expected_signals(
         return {}
     try:
         phi = find_activation(model) if activation is None else resolved(activation)
-        known = prunable(model)
+        known = listed(model)
         scales = [
             (float(weight(model, name).detach().double().square().mean()) * known[name].fan_in, _bias(model, name))
             for name in measured
@@ -77,7 +77,7 @@ def _is_plain(model: nn.Module) -> bool:
     if not isinstance(model, nn.Sequential):
         return False
     inner = [module for module in model.modules() if not isinstance(module, nn.Sequential)]
-    weighted = {id(owner(model, name)[0]) for name in prunable(model)}
+    weighted = {id(owner(model, name)[0]) for name in listed(model)}
     activations = nn.modules.activation.__name__
     return all(
         id(module) in weighted or isinstance(module, _PASSIVE) or type(module).__module__ == activations

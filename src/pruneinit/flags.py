@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -60,6 +61,8 @@ def parse(arguments: Sequence[str], commands: Mapping[str, str]) -> Namespace:
         return whole.parse_args(list(arguments))
     except ArgumentError as error:
         raise InputError(_plain(str(error), asked or "", known, commands)) from error
+    except OverflowError as error:
+        raise InputError("a whole number is beyond all floats: expected settings below 1e308") from error
 
 
 def numbers(name: str, words: Sequence[str] | None) -> list[float]:
@@ -75,6 +78,14 @@ def numbers(name: str, words: Sequence[str] | None) -> list[float]:
             found += [float(word)] if word else []
         except ValueError:
             raise InputError(f"{name} must be one or more numbers, '--{name} 0.5 1', got {word!r}") from None
+    return found
+
+
+def in_files(paths: Sequence[object] | None) -> dict[str, object]:
+    """The settings that recipe files name, later files before earlier ones; `paths` is what `--config` was given."""
+    found: dict[str, object] = {}
+    for path in paths or ():
+        found |= yaml.safe_load(Path(str(path)).read_text(encoding="utf-8"))
     return found
 
 
@@ -154,13 +165,17 @@ def _check_recipe(path: str) -> None:
         raise InputError(f"--config {path} is a folder: expected a recipe, a YAML file{held}") from None
     except OSError as error:
         raise InputError(f"cannot read --config {path}: {error.strerror}; expected a recipe, a YAML file") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # not UTF-8, an impossible date, a bottomless list
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark else ""
         raise InputError(f"--config {path} is not YAML text{place}: expected settings like 'model: mlp'") from None
     if not isinstance(settings, dict):
         kind = "nothing" if settings is None else type(settings).__name__
         raise InputError(f"--config {path} is no recipe: expected settings like 'model: mlp', got {kind}")
+    try:
+        json.dumps(settings, default=str)
+    except ValueError:
+        raise InputError(f"--config {path} is no recipe: a setting holds itself, by an anchor '&'") from None
 
 
 def _plain(message: str, command: str, known: Sequence[str], commands: Mapping[str, str]) -> str:
@@ -181,7 +196,7 @@ def _plain(message: str, command: str, known: Sequence[str], commands: Mapping[s
     choice = re.match(r'Parser key "([\w.]+)":.*Literal\[(.*)\]\. Got value: (.*)', text)
     if choice:
         return str(unknown(choice.group(1), choice.group(3), re.findall(r"'([\w-]+)'", choice.group(2))))
-    maybe = re.match(r'Parser key "([\w.]+)":.*Union.*?Expected a <class \'(\w+)\'>.*Given value: (.*)', text)
+    maybe = re.match(r'Parser key "([\w.]+)":.*Union.*?Subtypes: \[<class \'(\w+)\'>.*Given value: (.*)', text)
     if maybe:
         return f"{maybe.group(1)} must be {_KINDS.get(maybe.group(2), maybe.group(2))}, got {maybe.group(3)}"
     value = re.match(r'Parser key "([\w.]+)":\s*Expected a (.*)\. Got value: (.*)', text)

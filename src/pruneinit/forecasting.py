@@ -19,7 +19,7 @@ from pruneinit.meanfield.laws import Base, Law
 from pruneinit.pruning import all_kept
 from pruneinit.reach import reacher
 from pruneinit.selection import check_scores, ordered_keys, select
-from pruneinit.weights import Patterns, prunable
+from pruneinit.weights import Patterns, listed
 
 SPARSITIES = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 
@@ -165,7 +165,7 @@ def forecast(
     sizes = {name: score.numel() for name, score in scores.items()}
     largest = {name: float(score.max()) for name, score in scores.items()}
     above = _above(scores, list(largest.values()))
-    kinds, total = prunable(model), sum(sizes.values())
+    kinds, total = listed(model), sum(sizes.values())
     layers = tuple(
         ForecastLayer(
             name,

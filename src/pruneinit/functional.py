@@ -17,7 +17,7 @@ from pruneinit.batch import blame, describe
 from pruneinit.errors import InputError, unknown
 from pruneinit.masks import Masks, check_masks
 from pruneinit.reparametrize import copied_state, replaced, require_ours, tied_names
-from pruneinit.weights import owner, prunable, uncompiled, weight
+from pruneinit.weights import listed, owner, uncompiled, weight
 
 Norm = Literal["batch", "running"]
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -39,7 +39,7 @@ def effective_weights(model: nn.Module, masks: Masks | None) -> dict[str, Tensor
     Raises:
         InputError: A mask is of another model, or tied layers read a weight as different tensors.
     """
-    weights = prunable(model)
+    weights = listed(model)
     check_masks(masks or {}, {name: found.shape for name, found in weights.items()})
     wanted = weights if masks is None else masks
     # Tied layers of which one reads the tensor through weight norm compute with two tensors, and have no one score.

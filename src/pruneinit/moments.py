@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from pruneinit.batch import Batches, batch_size, blame, each
 from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scoring_mode
 from pruneinit.masks import Masks
-from pruneinit.weights import Weight, layers, owner, prunable
+from pruneinit.weights import Weight, layers, listed, owner
 
 Watcher = Callable[[str, Tensor], Tensor | None]
 
@@ -97,7 +97,7 @@ def watch(model: nn.Module, overrides: Mapping[str, Tensor], watcher: Watcher) -
     """
     handles: list[RemovableHandle] = []
     try:
-        for found in prunable(model).values():
+        for found in listed(model).values():
             # Every layer that shares a tied weight, since it may run before the one that gave the weight its name.
             for name, module in layers(model, found):
                 handles.append(_hooked(model, found, name, module, overrides, watcher))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pruneinit.batch import Batches
+from pruneinit.batch import Batches, each
 from pruneinit.criteria import Criterion
 from pruneinit.errors import InputError, check_sparsity
 from pruneinit.functional import cross_entropy
@@ -104,7 +104,7 @@ def prune(
     if sparsity is not None:
         check_sparsity(sparsity)
     masks = all_kept(model, include, exclude)
-    batches = list(batches) if batches is not None and (rounds > 1 or effective) else batches
+    batches = list(each(batches)) if batches is not None and (rounds > 1 or effective) else batches
     alive = reacher(model, batches, getattr(criterion, "loss", cross_entropy)) if effective else None
     start = masks.density
     for number in range(1, rounds + 1):

@@ -25,7 +25,7 @@ from pruneinit.reparametrize import (
     tied_names,
 )
 from pruneinit.survivors import current_masks, survivors_of, tap_energy
-from pruneinit.weights import prunable
+from pruneinit.weights import listed
 
 METHODS = ("formula", "tap", "layer")
 
@@ -139,7 +139,7 @@ def rescaling_factors(
     if masks is None and not sparse:
         raise InputError("the model is dense: pass the masks that it is to be pruned with, or sparsify_ it first")
     chosen = sparse if masks is None else masks
-    check_masks(chosen, {name: found.shape for name, found in prunable(model).items()})
+    check_masks(chosen, {name: found.shape for name, found in listed(model).items()})
     require_ours(model, chosen)
     if method == "layer":
         factors = _calibrated(model, batches, chosen, targets, loss, norm)

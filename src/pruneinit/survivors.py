@@ -22,7 +22,7 @@ from pruneinit.reparametrize import (
     stored,
     tied_names,
 )
-from pruneinit.weights import prunable, weight
+from pruneinit.weights import listed, weight
 
 
 class Survivors(Link):
@@ -98,7 +98,7 @@ def sparsify_(model: nn.Module, masks: Masks) -> nn.Module:
         >>> sum(p.numel() for p in sparsify_(model, masks).parameters())  # 3 survivors and 2 biases
         5
     """
-    weights = prunable(model)
+    weights = listed(model)
     previous = current_masks(model)
     check_masks(masks, {name: found.shape for name, found in weights.items()})
     require_ours(model, masks)

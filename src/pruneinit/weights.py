@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pruneinit.errors import InputError, unknown
+from pruneinit.hooks import removal
 
 _CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _CONV_TRANSPOSE = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -71,7 +72,8 @@ def prunable(model: nn.Module, include: Patterns | None = None, exclude: Pattern
         A dictionary from parameter name to `Weight`.
 
     Raises:
-        InputError: A pattern matches no weight, nothing is left to prune, or a tensor has no shape yet (lazy layers).
+        InputError: A pattern matches no weight, nothing is left to prune, a tensor has no shape yet (lazy layers), or a
+            hook computes a weight that is not left out (`torch.nn.utils.prune`, `weight_norm` and `spectral_norm`).
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
@@ -80,18 +82,36 @@ def prunable(model: nn.Module, include: Patterns | None = None, exclude: Pattern
         >>> list(prunable(model, exclude="3.*"))
         ['0.weight']
     """
+    hooked = _hooked(model)
+    every = {w.name: w for w in every_weight(model)} if hooked else listed(model)
+    names = [*every, *hooked]
+    chosen = _matching(names, include) if include is not None else names
+    left_out = set(_matching(names, exclude)) if exclude is not None else set()
+    wanted = [name for name in chosen if name not in left_out]
+    if not wanted:
+        raise InputError(f"exclude={exclude!r} leaves nothing to prune of {', '.join(names)}")
+    for name in wanted:
+        if name in hooked:
+            raise InputError(
+                f"{name} is computed by a hook before each forward pass, so it cannot be pruned: remove the hook with "
+                f"{hooked[name]}, or leave the weight out with exclude={name!r}"
+            )
+    return {name: every[name] for name in wanted}
+
+
+def listed(model: nn.Module) -> dict[str, Weight]:
+    """As `prunable` without patterns, but a weight that a hook computes is passed over.
+
+    Raises:
+        InputError: There is nothing to prune, or a tensor has no shape yet.
+    """
     every = {w.name: w for w in every_weight(model)}
     if not every:
         raise InputError(
             f"{type(model).__name__} has nothing to prune: expected at least one linear, convolution or "
             "attention layer with a weight of its own"
         )
-    chosen = _matching(every, include) if include is not None else list(every)
-    left_out = set(_matching(every, exclude)) if exclude is not None else set()
-    found = {name: every[name] for name in chosen if name not in left_out}
-    if not found:
-        raise InputError(f"exclude={exclude!r} leaves nothing to prune of {', '.join(every)}")
-    return found
+    return every
 
 
 def owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
@@ -205,6 +225,16 @@ def _candidates(module: nn.Module) -> Sequence[str]:
     return ("weight",) if isinstance(module, (nn.Linear, *_CONV, *_CONV_TRANSPOSE)) else ()
 
 
+def _hooked(model: nn.Module) -> dict[str, str]:
+    """The weights that hooks compute, and the call that removes each hook."""
+    return {
+        f"{path}.{leaf}" if path else leaf: how
+        for path, module in uncompiled(model).named_modules()
+        for leaf in _candidates(module)
+        if (how := removal(module, path, leaf)) is not None
+    }
+
+
 def _names_by_tensor(model: nn.Module) -> dict[int, list[str]]:
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -246,11 +276,11 @@ def _dense_shape(module: nn.Module, leaf: str) -> tuple[int, ...]:
     return tuple(_read(module, leaf).shape)
 
 
-def _matching(weights: dict[str, Weight], patterns: Patterns) -> list[str]:
+def _matching(names: Collection[str], patterns: Patterns) -> list[str]:
     found: dict[str, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        hits = fnmatch.filter(weights, pattern)
+        hits = fnmatch.filter(names, pattern)
         if not hits:
-            raise unknown("weight pattern", pattern, weights)
+            raise unknown("weight pattern", pattern, names)
         found.update(dict.fromkeys(hits))
-    return [name for name in weights if name in found]
+    return [name for name in names if name in found]

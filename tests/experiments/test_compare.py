@@ -46,12 +46,12 @@ def test_rescaling_is_what_makes_the_deep_network_train(tmp_path):
     """The claim of the project, on a smaller copy of the main job."""
     recipe = Recipe(
         model="mlp", depth=20, width=64, activation="tanh", sparsity=0.9, score_images=256,
-        training=dataclasses.replace(SHORT, epochs=10, lr=0.02, schedule="onecycle"),
+        training=dataclasses.replace(SHORT, epochs=10, lr=0.02, schedule="onecycle", clip_norm=1.0),
     )  # fmt: skip
     accuracy = {
         label: events(run(way, tmp_path, device="cpu"))[-1]["test_accuracy"]
         for label, way in three_ways(recipe, load("digits"))
     }
     assert accuracy["ordinary initialisation"] < 0.2
-    assert accuracy["Edge of Chaos + rescaling"] > 0.5  # 0.65 to 0.89 over seeds and machines
+    assert accuracy["Edge of Chaos + rescaling"] > 0.6  # 0.70 to 0.91 over twelve seeds
     assert accuracy["Edge of Chaos"] < accuracy["Edge of Chaos + rescaling"] - 0.2

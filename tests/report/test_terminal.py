@@ -1,3 +1,4 @@
+import dataclasses
 import io
 
 import pytest
@@ -90,6 +91,16 @@ def test_results(whole_run, empty_layer_run_of, broken_off):
     assert "1 of 3" in lines["holed"]
     assert all(text in lines["cut"] for text in ("unfinished", "50.00 %"))
     assert "picked on test data" in show(result_table(runs))
+
+
+def test_the_labels_of_a_long_comparison_are_whole_on_80_columns(whole_run):
+    record = read_run(whole_run)
+    long = dataclasses.replace(record.result, best_epoch=160)
+    record = dataclasses.replace(record, result=long, layers=record.layers * 11)  # 33 layers
+    labels = ["ordinary initialisation", "Edge of Chaos", "Edge of Chaos + Stable ResNet"]
+    shown = rows(result_table([(label, record) for label in labels]), 80)
+    assert list(shown) == labels
+    assert all("98.00 % (160)" in line for line in shown.values())
 
 
 def test_a_run_that_has_not_begun(just_begun):

@@ -11,7 +11,7 @@ from pruneinit.batch import Batches
 from pruneinit.masks import Masks
 from pruneinit.reparametrize import stored
 from pruneinit.seeds import derived
-from pruneinit.weights import prunable
+from pruneinit.weights import listed
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Random:
         """Scores for the weights of `masks`, or for all prunable weights."""
         generator = torch.Generator().manual_seed(derived("random scores", self.seed))
         scores = {}
-        weights = prunable(model)
+        weights = listed(model)
         for name in masks if masks is not None else weights:
             score = torch.rand(weights[name].shape, generator=generator)
             scores[name] = score.to(stored(model, name).device)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from pruneinit.data import Dataset
 from pruneinit.errors import InputError
@@ -44,6 +46,27 @@ def three_ways(recipe: Recipe, dataset: Dataset) -> list[tuple[str, Recipe]]:
     if len(find_residuals(network(edge, dataset), scoring_batch(edge, dataset)[0][:1])):
         return [*ways, ("Edge of Chaos + Stable ResNet", dataclasses.replace(edge, residuals="stable"))]
     return [*ways, ("Edge of Chaos + rescaling", dataclasses.replace(edge, rescale="layer"))]
+
+
+def without_chosen(recipe: Recipe, given: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
+    """A recipe without those of some settings that a comparison chooses itself, so that any recipe can be compared.
+
+    Args:
+        recipe: Any recipe.
+        given: Settings that may be left out, as far as the recipe has these values: what a file says.
+
+    Returns:
+        The recipe with these settings at their defaults, and what was left out, in words.
+
+    Example:
+        >>> without_chosen(Recipe(model="resnet32", residuals="stable"), {"residuals": "stable"})[1]
+        ["residuals='stable'"]
+    """
+    usual = Recipe()
+    chosen = {name: getattr(recipe, name) for name in _CHOSEN if name in given}
+    left_out = {n: v for n, v in chosen.items() if v == given[n] and v != getattr(usual, n)}
+    plain = dataclasses.replace(recipe, **{name: getattr(usual, name) for name in left_out})
+    return plain, [f"{name}={value!r}" for name, value in left_out.items()]
 
 
 def _refuse_ignored(recipe: Recipe) -> None:

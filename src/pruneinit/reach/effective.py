@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -87,7 +85,7 @@ def reacher(model: nn.Module, batches: Batches | None, loss: Loss = cross_entrop
             name: _kept(name, value, sparse, masks).float().requires_grad_(masks is None or name in masks)
             for name, value in values.items()
         }
-        with scoring_mode(model, "running"), _uncompiled():
+        with scoring_mode(model, "running"):
             paths = call(model, mapped(first, batch), lambda net, part: _paths(net, part, loss, values, leaves), values)
         wanted = values if masks is None else masks
         return Masks(
@@ -95,11 +93,6 @@ def reacher(model: nn.Module, batches: Batches | None, loss: Loss = cross_entrop
         )
 
     return effective
-
-
-def _uncompiled() -> AbstractContextManager[Any]:
-    """Lets compiled modules run as they are written; without a compiler in use, asking it would take a second."""
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def _kept(name: str, value: Tensor, sparse: Masks, masks: Masks | None) -> Tensor:

@@ -95,7 +95,7 @@ def edge_table(edges: Sequence[Edges]) -> Table:
 
 
 def result_table(runs: Sequence[tuple[str, RunRecord]], title: str = "Runs") -> Table:
-    """A row for each run: what it reached, with how many weights, and whether it got to its end.
+    r"""A row for each run: what it reached, with how many weights, and whether it got to its end.
 
     Args:
         runs: A label and the record of each run.
@@ -106,11 +106,12 @@ def result_table(runs: Sequence[tuple[str, RunRecord]], title: str = "Runs") -> 
 
     Example:
         >>> [column.header for column in result_table([]).columns]
-        ['run', 'test accuracy', 'best epoch*', 'density', 'empty layers']
+        ['run', 'test\naccuracy', 'best\nepoch*', 'density', 'empty\nlayers']
     """
-    # As narrow as a terminal of 80 columns; a state is only worth one where a run did not get to its end.
+    # Headers in two lines leave a terminal of 80 columns room for the labels of a comparison; a state is only worth a
+    # column where a run did not get to its end.
     states = ["state"] if any(run.state != "finished" for _, run in runs) else []
-    table = _table(title, ["run", *states], ["test accuracy", "best epoch*", "density", "empty layers"])
+    table = _table(title, ["run", *states], ["test\naccuracy", "best\nepoch*", "density", "empty\nlayers"])
     table.caption = "test accuracy: after the last epoch; * picked on test data, for orientation"
     for label, run in runs:
         empty = Text(f"{len(run.empty)} of {len(run.layers)}", "bold red" if run.empty else "")
