@@ -29,7 +29,7 @@ from pruneinit.meanfield.spec import ActivationSpec
 from pruneinit.meanfield.spec import activation as resolved
 
 _REACH = 7.0  # A neuron beyond 7 standard deviations is one in 10^12.
-_DRAWS, _KEPT = 1 << 19, 256  # For the softmax at the output, the only expectation here without a quadrature.
+_DRAWS, _KEPT = 1 << 19, 512  # For the softmax at the output, the only expectation here without a quadrature.
 
 
 class Pattern(NamedTuple):
@@ -257,8 +257,8 @@ class OutputGradient(NamedTuple):
         same: E[δ^2], for a class.
         agreed: |Σ_b δ_b|^2 / (B C), drawn: shape (networks,), ascending. What the examples agree on differs widely
             between networks, since few classes share one draw of logits.
-        sums: Σ_b δ_b, drawn: shape (K,) over classes and networks.
-        squares: Σ_b δ_b^2 of the same draws.
+        sums: Σ_b δ_b of a class: shape (K,), equally likely values that stand for all classes and networks.
+        squares: Σ_b δ_b^2 that goes with each.
     """
 
     same: float
@@ -287,9 +287,12 @@ def output_gradient(classes: int, q: float, c: float, examples: int) -> OutputGr
         delta = _softmax(math.sqrt(q) * (math.sqrt(c) * shared + math.sqrt(1 - c) * own))
         np.put_along_axis(delta, labels, np.take_along_axis(delta, labels, 2) - 1, 2)
     sums, squares = delta.sum(1), (delta**2).sum(1)
-    few = generator.permutation(sums.size)[:_KEPT]
     agreed = np.sort((sums**2).sum(1)) / (classes * examples)
-    return OutputGradient(float((delta**2).mean()), agreed, sums.reshape(-1)[few], squares.reshape(-1)[few])
+    # Groups of like sums stand for all, so that the one class in C that is the label is among them as often as it is.
+    order = np.argsort(sums, axis=None)
+    groups = [np.array_split(drawn.reshape(-1)[order], _KEPT) for drawn in (sums, squares)]
+    means = [np.array([group.mean() for group in part if group.size]) for part in groups]
+    return OutputGradient(float((delta**2).mean()), agreed, means[0], means[1])
 
 
 def _output_spread(output: OutputGradient, value: Pattern) -> tuple[Array, Array]:
