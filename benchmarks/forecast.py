@@ -262,8 +262,8 @@ def tables(found: dict[str, Any], half: int, seeds: int, commit: bool) -> None:
         "neurons, measured moments",
     )
     note = (
-        "Largest relative error of a hidden layer's density, and of any layer's, at sparsity 0.9 and depth 20, against the "
-        f"mean of {half} networks."
+        "Largest relative error of a hidden layer's density, and of any layer's, at sparsity 0.9, depth 20, "
+        f"against the mean of {half} networks."
     )
     put_table("theory.md", header, rows, note, commit, "densities")
     rows = [
