@@ -1,6 +1,7 @@
 import textwrap
 
 import pytest
+import torch
 
 import pruneinit as pi
 from pruneinit.experiments import Recipe, look
@@ -39,6 +40,9 @@ def folder(tmp_path, monkeypatch):
                 return nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, 40), nn.Tanh(),
                                      nn.Linear(40, 10))
 
+            def drawn():
+                return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
             def nothing():
                 return 5
 
@@ -53,6 +57,14 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "crash.py").write_text("import nosuchmodule")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_a_network_of_the_users_is_drawn_from_the_seed_and_no_random_number_is_used_up(folder):
+    before = torch.get_rng_state()
+    first, again, other = (look(Recipe(seed=seed), builder="mynets:drawn") for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert first.stages["dense"]["1.weight"] == again.stages["dense"]["1.weight"]
+    assert first.stages["dense"]["1.weight"] != other.stages["dense"]["1.weight"]
 
 
 def test_a_function_of_the_users_builds_the_network(folder):
