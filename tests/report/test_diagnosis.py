@@ -48,6 +48,7 @@ def test_the_facts_sum_it_up(found):
     assert rows["sparsity"] == "0.9"
     assert float(rows["χ, dense"]) == pytest.approx(1, abs=0.1)
     assert "is lost" in rows["critical sparsity"]
+    assert "e+" not in rows["conditioning"]
 
 
 def test_the_table_fits_80_columns(found):

@@ -44,7 +44,7 @@ DIAGNOSED_GRADIENT = (
     "one. Read it from right to left: from each layer to the one before it, the theory multiplies it by χ. Level: χ is "
     "1, the network is on the Edge of Chaos, and all layers learn. Lower on the left: χ is below 1 (the ordered "
     "phase), and the first layers hardly learn. Higher on the left: χ is above 1 (the chaotic phase), and training is "
-    "unstable."
+    "unstable. In a residual network the line jumps between branches and what runs past them: look at its trend."
 )
 
 DIAGNOSED_CORRELATION = (

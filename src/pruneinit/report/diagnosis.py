@@ -67,13 +67,18 @@ def facts(found: Diagnosis) -> list[tuple[str, str]]:
     if found.forecast is not None:
         critical = found.forecast.critical
         rows.append(("critical sparsity", f"{critical.sparsity:.5f}, where {critical.layer} is lost"))
-        rows.append(("conditioning", number(found.forecast.conditioning)))
+        rows.append(("conditioning", _factor(found.forecast.conditioning)))
     for stage in found.stages:
         chi = found.chi(stage)
         rows.append((f"χ, {stage}", NOTHING if chi is None else f"{chi:.4g}"))
     if found.branches:
         rows.append(("residual branches", f"{found.branches}{', divided by their root' if found.stable else ''}"))
     return rows
+
+
+def _factor(value: float) -> str:
+    """A factor, written out as long as that can be read."""
+    return f"{float(number(value)):,.0f}" if 1000 <= value < 1e7 else number(value)
 
 
 def _explained(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
