@@ -55,7 +55,7 @@ def write_diagnosis(found: Diagnosis, out: str | Path, title: str) -> Path:
         stages=[(stage, captions.STAGES.get(stage, "")) for stage in found.stages],
         names=names,
         figures=[figure for figure in [*drawn, _losses(found)] if figure is not None],
-        curve=[(s, 1 - s, found.forecast.empty(s)) for s in SPARSITIES] if found.forecast else [],
+        curve=_losses_by_sparsity(found),
     )
 
 
@@ -79,6 +79,15 @@ def facts(found: Diagnosis) -> list[tuple[str, str]]:
 def _factor(value: float) -> str:
     """A factor, written out as long as that can be read."""
     return f"{float(number(value)):,.0f}" if 1000 <= value < 1e7 else number(value)
+
+
+def _losses_by_sparsity(found: Diagnosis) -> list[tuple[float, float, list[str]]]:
+    """Sparsity, density and the layers of which nothing would be left."""
+    if found.forecast is None:
+        return []
+    names = [layer.name for layer in found.forecast.layers]
+    short = dict(zip(names, short_names(names), strict=True))
+    return [(s, 1 - s, [short[name] for name in found.forecast.empty(s)]) for s in SPARSITIES]
 
 
 def _explained(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
