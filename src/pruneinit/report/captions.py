@@ -55,7 +55,8 @@ DIAGNOSED_CORRELATION = (
 DIAGNOSED_DENSITY = (
     "The share of each layer's weights that pruning kept. Weights kept but on no path from the input to the output do "
     "nothing. A mark on the line of 0 % is a layer that is lost. The plain law is what theory expects to be kept, "
-    "knowing of each layer only the mean square of its scores. Layers far below the others are lost first when the network is pruned harder."
+    "knowing of each layer only the mean square of its scores. Layers far below the others are lost first when the "
+    "network is pruned harder."
 )
 
 DIAGNOSED_LOST = (
