@@ -164,6 +164,17 @@ def test_diagnose_shows_layers_facts_a_verdict_and_advice(tmp_path, capsys):
     assert "<svg" in page.read_text()
 
 
+def test_the_help_of_diagnose_offers_no_training_and_needs_no_network_of_ones_own(capsys):
+    with pytest.raises(SystemExit):
+        main(["diagnose", "--help"])
+    shown = capsys.readouterr().out
+    assert "[NETWORK]" in shown.splitlines()[0]
+    assert "--training" not in shown
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    assert "--training.epochs" in capsys.readouterr().out
+
+
 def test_diagnose_guards_a_pipeline(capsys):
     arguments = ["diagnose", "--depth", "30", "--activation", "tanh", "--device", "cpu"]
     assert main([*arguments, "--init", "default"]) == 0

@@ -1,4 +1,19 @@
-"""Prune before you train, train only what is left, ship only what is left."""
+"""Prune before you train, train only what is left, ship only what is left.
+
+The way of a model, each step by itself:
+
+    print(forecast(model, batches))            what every sparsity would do to it
+    edge_of_chaos_(model)                      weights with which signals and gradients get through; before training
+    stabilize_residuals_(model, example)       residual networks only
+    masks = prune(model, Snip(), batches, sparsity=0.9)
+    print(diagnose(model, batches, masks))     will it train, and what would help
+    rescale_(model, batches, masks=masks)
+    sparsify_(model, masks)                    from here on any training loop
+    save(model, path), load(path, into=fresh)
+
+`batches` is an iterable of (inputs, labels), as of a DataLoader; a few hundred examples will do. A trailing underscore
+changes the model in place and returns it. `pruneinit.meanfield` has the theory.
+"""
 
 from __future__ import annotations
 

@@ -113,19 +113,30 @@ def _run_flags(parser: Command) -> None:
 
 def _diagnose_flags(parser: Command) -> None:
     parser.add_argument(
-        "network", nargs="?", type=str, help="A function that builds your own network, package.module:function."
+        "network",
+        nargs="?",
+        type=str,
+        help="A function that builds your own network, package.module:function; it takes no arguments, and draws the "
+        "weights itself. The flags of data and pruning say what is done to it, and --residuals. None for --model.",
     )
     _recipe_flags(parser)
-    parser.add_argument("--page", metavar="FILE", type=str | None, default=None, help="Write a page with pictures.")
+    parser.add_argument(
+        "--page", metavar="FILE", type=str | None, default=None, help="A page with pictures, .html. [none]"
+    )
     parser.add_argument(
         "--fail-on-collapse", action=ActionYesNo, default=False, help="Exit with 3 where a layer or the signal is lost."
     )
 
 
 def _edge_flags(parser: Command) -> None:
-    parser.add_argument("activations", nargs="*", type=str, default=[], help="Names of activations; all if none.")
+    parser.add_argument("activations", nargs="*", type=str, default=[], help="Activations, as tanh gelu; all if none.")
     parser.add_argument(
-        "--sigma_b", nargs="+", metavar="X", type=str, default=None, help="One or more bias scales [the activation's]"
+        "--sigma_b",
+        nargs="+",
+        metavar="X",
+        type=str,
+        default=None,
+        help="One or more bias scales [tanh 0.2, relu 0 ...]",
     )
     parser.add_argument(
         "--out", metavar="FILE", type=str | None, default=None, help="Phase diagrams: a page .html, or one .svg [none]"

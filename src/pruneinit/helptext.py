@@ -30,6 +30,8 @@ class Command(ArgumentParser):
     def format_help(self, *_: Any) -> str:
         """The text of `--help`: usage, arguments, and flags in groups."""
         actions = [action for action in self._actions if _shown(action)]
+        if _untrained(actions):
+            actions = [action for action in actions if not action.dest.startswith("training.")]
         words = [action for action in actions if not action.option_strings]
         flags = [action for action in actions if action.option_strings]
         usage = " ".join(["usage:", self.prog.replace("[options] ", ""), *map(_word, words), "[--FLAG VALUE ...]"])
@@ -46,6 +48,11 @@ def _shown(action: Action) -> bool:
     return action.help != SUPPRESS and action.dest != "training"
 
 
+def _untrained(actions: Sequence[Action]) -> bool:
+    """Whether the command trains nothing: it takes a recipe with its training, and does not read that part."""
+    return any(action.dest == "page" for action in actions)
+
+
 def _grouped(flags: Sequence[Action]) -> Iterable[tuple[str, list[Action]]]:
     """The flags by group, in the order of the groups; a command without a recipe has one group."""
     recipe = any(flag.dest == "criterion" for flag in flags)
@@ -60,7 +67,7 @@ def _grouped(flags: Sequence[Action]) -> Iterable[tuple[str, list[Action]]]:
 
 def _word(action: Action) -> str:
     name = "|".join(action.choices) if action.choices else action.dest.upper()
-    return f"[{name} ...]" if action.nargs == "*" else name
+    return {"*": f"[{name} ...]", "?": f"[{name}]"}.get(str(action.nargs), name)
 
 
 def _lines(action: Action, width: int) -> list[str]:

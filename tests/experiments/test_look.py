@@ -1,6 +1,7 @@
 import textwrap
 
 import pytest
+import torch
 
 import pruneinit as pi
 from pruneinit.experiments import Recipe, look
@@ -39,6 +40,9 @@ def folder(tmp_path, monkeypatch):
                 return nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, 40), nn.Tanh(),
                                      nn.Linear(40, 10))
 
+            def drawn():
+                return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
             def nothing():
                 return 5
 
@@ -53,6 +57,16 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "crash.py").write_text("import nosuchmodule")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_a_network_of_the_users_is_drawn_from_the_seed_and_no_random_number_is_used_up(folder):
+    found = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        found.append(look(Recipe(), builder="mynets:drawn").stages["dense"]["1.weight"])
+        assert torch.equal(torch.get_rng_state(), before)
+    assert found[0] == found[1]
 
 
 def test_a_function_of_the_users_builds_the_network(folder):

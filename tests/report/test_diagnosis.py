@@ -7,6 +7,8 @@ from rich.console import Console
 from torch import nn
 
 import pruneinit as pi
+from pruneinit.diagnosis import Diagnosis, Layer
+from pruneinit.propagation import Signal
 from pruneinit.report import diagnosis_table, facts, write_diagnosis
 from wide import batch, mlp
 
@@ -46,6 +48,7 @@ def test_the_facts_sum_it_up(found):
     assert rows["sparsity"] == "0.9"
     assert float(rows["χ, dense"]) == pytest.approx(1, abs=0.1)
     assert "is lost" in rows["critical sparsity"]
+    assert "e+" not in rows["conditioning"]
 
 
 def test_the_table_fits_80_columns(found):
@@ -53,4 +56,24 @@ def test_the_table_fits_80_columns(found):
     console.print(diagnosis_table(found))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
-    assert sum("│" in line for line in lines) == len(found.layers)
+    assert sum(bool(re.match(r"\S+ +[\d,]+ ", line)) for line in lines) == len(found.layers)
+
+
+def test_the_names_of_a_resnets_layers_stay_whole_in_80_columns():
+    names = [f"stage{stage}.{block}.shortcut.0.weight" for stage in range(1, 4) for block in range(5)]
+    kept = [0, 1, 5, 1_133, 9_216]
+    layers = tuple(Layer(name, "conv", (64, 64, 3, 3), 36_864, kept[i % 5], 0, 1e-7) for i, name in enumerate(names))
+    stages = {stage: {name: Signal(0.00064, 0.5, 1.0) for name in names} for stage in ("dense", "pruned", "rescaled")}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(diagnosis_table(Diagnosis(layers, stages)))
+    text = console.export_text()
+    assert all(re.search(rf"^{re.escape(name.removesuffix('.weight'))} ", text, re.M) for name in names)
+    assert "<0.001" in text
+    assert re.search(r"stage1.0.shortcut.0 +0 +0 +0 ", text)
+
+
+def test_the_page_says_what_each_stage_and_each_number_is(found, tmp_path):
+    text = write_diagnosis(found, tmp_path / "page.html", "small").read_text()
+    for explained in ("before pruning", "nothing else changed", "on no path", "1 is the Edge of Chaos"):
+        assert explained in text
+    assert "runs' folders" not in text  # there are none behind this page

@@ -18,6 +18,7 @@ from pruneinit.experiments.recipe import Recipe
 from pruneinit.masks import Masks
 from pruneinit.pruning import prune
 from pruneinit.residual import stabilize_residuals_
+from pruneinit.seeds import derived
 
 
 def look(
@@ -33,7 +34,8 @@ def look(
         recipe: Data, network and pruning; of `rescale` only whether it is `none` counts: where it is not, the verdict
             is about the network with calibrated factors.
         builder: `package.module:function`, which takes no arguments and returns a model that takes the images of the
-            recipe's data set, with its own initialisation; None for the recipe's network.
+            recipe's data set, with its own initialisation, for which PyTorch's random numbers are seeded with the
+            recipe's seed; None for the recipe's network.
         data_root: Where data sets are; None for `$PRUNEINIT_DATA`, else the user's cache.
         device: Where to compute.
 
@@ -51,7 +53,7 @@ def look(
     if recipe.validation:
         dataset = dataset.hold_out(recipe.validation, recipe.seed)
     dataset = dataset.to(device)
-    model = (network(recipe, dataset) if builder is None else built_by(builder)).to(device)
+    model = (network(recipe, dataset) if builder is None else _drawn(builder, recipe.seed)).to(device)
     batch = scoring_batch(recipe, dataset)
     if recipe.residuals == "stable" and not len(stabilize_residuals_(model, batch[0][:1])):
         name = builder or recipe.model
@@ -92,6 +94,13 @@ def built_by(spec: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise InputError(f"{spec} returned {type(model).__name__}: expected a torch.nn.Module")
     return model
+
+
+def _drawn(builder: str, seed: int) -> nn.Module:
+    """The user's network, the same for the same seed; PyTorch's random numbers go on as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derived("network", seed))
+        return built_by(builder)
 
 
 def _masks(model: nn.Module, recipe: Recipe, batch: tuple[torch.Tensor, torch.Tensor]) -> Masks | None:

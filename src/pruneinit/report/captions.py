@@ -34,28 +34,57 @@ COMPARED_DENSITIES = (
 )
 
 DIAGNOSED_SIGNAL = (
-    "One batch is sent through the network as it is at each stage. The line without markers is what mean-field "
-    "theory expects of a wide network with the same scales. A level line means that the signal gets through."
+    "The mean square of each layer's output on one batch, from the input (left) to the output (right). A level line "
+    "means that the signal gets through, a falling one that it fades out, a rising one that it blows up. Where there "
+    "is a line “theory, dense”, it is what mean-field theory expects of a very wide network with the same scales."
 )
 
 DIAGNOSED_GRADIENT = (
-    "How strong the correction is that comes back to each layer, relative to the last but one. The theory "
-    "multiplies its square by χ from one layer to the one before it. A level line: χ is 1, the network is on the "
-    "Edge of Chaos, and all layers learn. A line that falls towards the first layers (left): ordered phase, they "
-    "hardly learn. A line that rises towards them: chaotic phase."
+    "How strong the correction is that training sends back to each layer, as a square, relative to the last layer but "
+    "one. Read it from right to left: from each layer to the one before it, the theory multiplies it by χ. Level: χ is "
+    "1, the network is on the Edge of Chaos, and all layers learn. Lower on the left: χ is below 1 (the ordered "
+    "phase), and the first layers hardly learn. Higher on the left: χ is above 1 (the chaotic phase), and training is "
+    "unstable. In a residual network the line jumps between branches and what runs past them: look at its trend."
 )
 
 DIAGNOSED_CORRELATION = (
-    "How alike two different examples look to each layer, from 0 (nothing in common) to 1 (the same). Where it "
-    "reaches 1, the layers behind cannot tell examples apart any more."
+    "How alike two different examples look to each layer on average, from 0 (nothing in common) to 1 (the same). Where "
+    "it reaches 1, the layers behind cannot tell examples apart any more."
 )
 
 DIAGNOSED_DENSITY = (
-    "What pruning left of each layer, and what the theory's plain law gives it from its score moment alone. Layers "
-    "far below the others are lost first when the network is pruned harder."
+    "The share of each layer's weights that pruning kept. Weights kept but on no path from the input to the output do "
+    "nothing. A mark on the line of 0 % is a layer that is lost. The plain law is what theory expects to be kept, "
+    "knowing of each layer only the mean square of its scores. Layers far below the others are lost first when the "
+    "network is pruned harder."
 )
 
 DIAGNOSED_LOST = (
-    "The share of all weights that is still there when nothing of the layer is left any more, found from one "
-    "scoring. The highest point is the layer that goes first."
+    "Prune harder and harder by one threshold for all layers, and the layers are lost one after another. A point says "
+    "how much of the whole network is still there when nothing is left of that layer. The highest point is the layer "
+    "that goes first, at the critical sparsity."
+)
+
+STAGES = {
+    "dense": "before pruning",
+    "pruned": "after pruning, nothing else changed",
+    "rescaled": "pruned, and what is left multiplied layer by layer until the signals are as strong as before pruning",
+}
+
+FACTS = {
+    "sparsity": "the share of the weights removed",
+    "effective sparsity": "counting also the weights that are kept but on no path from the input to the output",
+    "critical sparsity": "from where on one threshold for all layers leaves nothing of some layer",
+    "conditioning": "the largest mean square score of a layer over the smallest; near 1 a threshold treats all layers "
+    "alike, far above it starves some",
+    "χ": "the factor by which the gradient's square grows from each layer to the one before it; 1 is the Edge of "
+    "Chaos, below 1 gradients fade, above 1 they explode",
+    "residual branches": "what a residual network adds to its shortcuts; a Stable ResNet divides each by the root of "
+    "their number",
+}
+
+KEY = (
+    "kept: weights left; alive: of these, on a path from input to output; law: density that theory expects; "
+    "q: mean square of the layer's output. χ: growth of the gradient's square per layer on its way back, "
+    "1 on the Edge of Chaos."
 )

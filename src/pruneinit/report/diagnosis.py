@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +17,7 @@ from pruneinit.report import captions
 from pruneinit.report.charts import Series, line_chart
 from pruneinit.report.figures import NARROW, WIDE, Figure
 from pruneinit.report.page import write_page
-from pruneinit.report.words import NOTHING, count, number, share, short_names
+from pruneinit.report.words import NOTHING, count, number, short_names
 
 Measure = Callable[[Signal], float | None]
 
@@ -50,10 +51,11 @@ def write_diagnosis(found: Diagnosis, out: str | Path, title: str) -> Path:
         "diagnosis.html",
         title=title,
         found=found,
-        facts=facts(found),
+        facts=_explained(facts(found)),
+        stages=[(stage, captions.STAGES.get(stage, "")) for stage in found.stages],
         names=names,
         figures=[figure for figure in [*drawn, _losses(found)] if figure is not None],
-        curve=[(s, 1 - s, found.forecast.empty(s)) for s in SPARSITIES] if found.forecast else [],
+        curve=_losses_by_sparsity(found),
     )
 
 
@@ -65,13 +67,38 @@ def facts(found: Diagnosis) -> list[tuple[str, str]]:
     if found.forecast is not None:
         critical = found.forecast.critical
         rows.append(("critical sparsity", f"{critical.sparsity:.5f}, where {critical.layer} is lost"))
-        rows.append(("conditioning max m / min m", number(found.forecast.conditioning)))
+        rows.append(("conditioning", _factor(found.forecast.conditioning)))
     for stage in found.stages:
         chi = found.chi(stage)
         rows.append((f"χ, {stage}", NOTHING if chi is None else f"{chi:.4g}"))
     if found.branches:
         rows.append(("residual branches", f"{found.branches}{', divided by their root' if found.stable else ''}"))
     return rows
+
+
+def _factor(value: float) -> str:
+    """A factor, written out as long as that can be read."""
+    return f"{float(number(value)):,.0f}" if 1000 <= value < 1e7 else number(value)
+
+
+def _losses_by_sparsity(found: Diagnosis) -> list[tuple[float, float, list[str]]]:
+    """Sparsity, density and the layers of which nothing would be left."""
+    if found.forecast is None:
+        return []
+    names = [layer.name for layer in found.forecast.layers]
+    short = dict(zip(names, short_names(names), strict=True))
+    return [(s, 1 - s, [short[name] for name in found.forecast.empty(s)]) for s in SPARSITIES]
+
+
+def _explained(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Facts with what each means, said once where several are of one kind (χ of each stage)."""
+    said: set[str] = set()
+    found = []
+    for name, value in rows:
+        kind = name.split(",")[0]
+        found.append((name, value, "" if kind in said else captions.FACTS[kind]))
+        said.add(kind)
+    return found
 
 
 def diagnosis_table(found: Diagnosis, title: str = "Layers") -> Table:
@@ -83,10 +110,19 @@ def diagnosis_table(found: Diagnosis, title: str = "Layers") -> Table:
         >>> diagnosis_table(diagnose(nn.Linear(3, 2))).row_count
         1
     """
-    table = Table(title=Text(title), title_justify="left")
+    # Without vertical lines and with units in the header, the names of a ResNet's layers stay whole in 80 columns.
+    table = Table(
+        title=Text(title),
+        caption=captions.KEY,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     table.add_column("layer", overflow="fold")
     stages = list(found.stages)
-    for header in ("kept", "alive", "density", "law", *(f"q {stage}" for stage in stages)):
+    for header in ("kept", "alive", "density\n%", "law\n%", *(f"q\n{stage}" for stage in stages)):
         table.add_column(header, justify="right")
     for name, layer in zip(short_names([layer.name for layer in found.layers]), found.layers, strict=True):
         row = [_value(found.stages[stage].get(layer.name)) for stage in stages]
@@ -96,9 +132,15 @@ def diagnosis_table(found: Diagnosis, title: str = "Layers") -> Table:
 
 
 def _kept(layer: Layer) -> tuple[str, str, str, str]:
-    law = NOTHING if layer.expected is None else "0 %" if layer.expected < 1e-7 else f"{100 * layer.expected:.2g} %"
     alive = NOTHING if layer.alive is None else count(layer.alive)
-    return count(layer.kept), alive, share(layer.kept, layer.total), law
+    return count(layer.kept), alive, _percent(layer.density), _percent(layer.expected)
+
+
+def _percent(fraction: float | None) -> str:
+    """A fraction in per cent without the sign; no share of a layer is rounded to nothing, as what is empty shows 0."""
+    if fraction is None:
+        return NOTHING
+    return "<0.001" if 0 < fraction < 1e-5 else number(100 * fraction, 2 if fraction < 0.01 else 3)
 
 
 def _value(signal: Signal | None) -> Text:

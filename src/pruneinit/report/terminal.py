@@ -84,6 +84,10 @@ def edge_table(edges: Sequence[Edges]) -> Table:
     """
     title = "Edge of Chaos: signals and gradients neither fade nor explode"
     table = _table(title, ["activation"], ["σ_b", "σ_w", "σ_w²", "q", "q settles in"])
+    table.caption = (
+        "σ_b, σ_w: biases are drawn from N(0, σ_b²), weights from N(0, σ_w²/fan-in). q: the mean square of a layer's "
+        "output; q settles in: the layers after which it has come closer to this value by a factor of e"
+    )
     for one in edges:
         for point in one.points:
             values = (point.sigma_b, point.sigma_w, point.sigma_w**2, point.q)
