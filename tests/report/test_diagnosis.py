@@ -7,7 +7,7 @@ from rich.console import Console
 from torch import nn
 
 import pruneinit as pi
-from pruneinit.report import diagnosis_table, facts, write_diagnosis
+from pruneinit.report import check_diagnosis, diagnosis_table, facts, write_diagnosis
 from wide import batch, mlp
 
 
@@ -54,3 +54,26 @@ def test_the_table_fits_80_columns(found):
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
     assert sum("│" in line for line in lines) == len(found.layers)
+
+
+def test_an_unbounded_conditioning_is_said_in_words():
+    class Unused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 3), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.b(x)
+
+    rows = dict(facts(pi.diagnose(Unused(), [batch(8, 16, 3, 0)])))
+    assert rows["conditioning max m / min m"] == "without bound"
+
+
+@pytest.mark.parametrize("name, message", [("", "it is a folder"), ("file/page.html", "no folder you may write to")])
+def test_a_page_that_cannot_be_written_is_refused(name, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(pi.InputError, match=message):
+        check_diagnosis(name)
+    check_diagnosis("new/page.html")
+    check_diagnosis("file")

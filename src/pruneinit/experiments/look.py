@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import os
 import sys
+import warnings
 
 import torch
 from torch import nn
@@ -33,7 +34,7 @@ def look(
         recipe: Data, network and pruning; of `rescale` only whether it is `none` counts: where it is not, the verdict
             is about the network with calibrated factors.
         builder: `package.module:function`, which takes no arguments and returns a model that takes the images of the
-            recipe's data set, with its own initialisation; None for the recipe's network.
+            recipe's data set, with its own initialisation, drawn from the recipe's seed; None for the recipe's network.
         data_root: Where data sets are; None for `$PRUNEINIT_DATA`, else the user's cache.
         device: Where to compute.
 
@@ -51,7 +52,13 @@ def look(
     if recipe.validation:
         dataset = dataset.hold_out(recipe.validation, recipe.seed)
     dataset = dataset.to(device)
-    model = (network(recipe, dataset) if builder is None else built_by(builder)).to(device)
+    if builder is None:
+        model = network(recipe, dataset)
+    else:
+        with torch.random.fork_rng(devices=[]):  # the same command, the same answer
+            torch.manual_seed(recipe.seed)
+            model = built_by(builder)
+    model = model.to(device)
     batch = scoring_batch(recipe, dataset)
     if recipe.residuals == "stable" and not len(stabilize_residuals_(model, batch[0][:1])):
         name = builder or recipe.model
@@ -75,7 +82,7 @@ def built_by(spec: str) -> nn.Module:
         sys.path.insert(0, os.getcwd())
     try:
         imported = importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that exits would else choose our exit code
         raise InputError(
             f"cannot import {module}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}; "
             "run from the folder that holds it, or set PYTHONPATH"
@@ -86,7 +93,7 @@ def built_by(spec: str) -> nn.Module:
         raise unknown(f"function of {module}", name, names)
     try:
         model = function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"{spec} failed: {type(error).__name__}: {reason}; it is called without arguments") from error
     if not isinstance(model, nn.Module):
@@ -97,4 +104,8 @@ def built_by(spec: str) -> nn.Module:
 def _masks(model: nn.Module, recipe: Recipe, batch: tuple[torch.Tensor, torch.Tensor]) -> Masks | None:
     if recipe.criterion == "none":
         return None
-    return prune(model, criterion(recipe), [batch], sparsity=recipe.sparsity, scope=recipe.scope, rounds=recipe.rounds)
+    with warnings.catch_warnings():  # of scores that are all 0: the diagnosis says so itself
+        warnings.simplefilter("ignore", UserWarning)
+        return prune(
+            model, criterion(recipe), [batch], sparsity=recipe.sparsity, scope=recipe.scope, rounds=recipe.rounds
+        )

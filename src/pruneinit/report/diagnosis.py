@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pruneinit.diagnosis import Diagnosis, Layer
+from pruneinit.errors import InputError
 from pruneinit.forecasting import SPARSITIES
 from pruneinit.propagation import Signal
 from pruneinit.report import captions
@@ -57,6 +59,20 @@ def write_diagnosis(found: Diagnosis, out: str | Path, title: str) -> Path:
     )
 
 
+def check_diagnosis(out: str | Path) -> None:
+    """Refuse a file that `write_diagnosis` could not write, before the work.
+
+    Raises:
+        InputError: `out` is a folder, or cannot be made where it is to be.
+    """
+    file = Path(out)
+    if file.is_dir():
+        raise InputError(f"cannot write {str(out)!r}: it is a folder; give the name of a file in it")
+    above = next(folder for folder in file.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"cannot write {file}: {above} is no folder you may write to; choose another")
+
+
 def facts(found: Diagnosis) -> list[tuple[str, str]]:
     """The numbers that sum a diagnosis up, with their names."""
     rows = [("sparsity", f"{found.sparsity:.5g}")]
@@ -65,7 +81,9 @@ def facts(found: Diagnosis) -> list[tuple[str, str]]:
     if found.forecast is not None:
         critical = found.forecast.critical
         rows.append(("critical sparsity", f"{critical.sparsity:.5f}, where {critical.layer} is lost"))
-        rows.append(("conditioning max m / min m", number(found.forecast.conditioning)))
+        conditioning = found.forecast.conditioning
+        shown = number(conditioning) if math.isfinite(conditioning) else "without bound"
+        rows.append(("conditioning max m / min m", shown))
     for stage in found.stages:
         chi = found.chi(stage)
         rows.append((f"χ, {stage}", NOTHING if chi is None else f"{chi:.4g}"))
