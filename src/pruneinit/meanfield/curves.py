@@ -104,7 +104,8 @@ class Curve:
         place = float(np.interp(-wanted, -density, np.arange(len(density))))
         below = min(int(place), len(density) - 2)
         part = place - below
-        return {name: float((1 - part) * a[below] + part * a[below + 1]) for name, a in self.above.items()}
+        # Where a law is mixed by a Fourier transform, a share of 1 is 1 but for rounding.
+        return {name: min(1.0, float((1 - part) * a[below] + part * a[below + 1])) for name, a in self.above.items()}
 
     def at(self, log_threshold: float) -> float:
         """The sparsity that a threshold gives."""

@@ -18,8 +18,8 @@ import numpy as np
 
 from pruneinit.errors import InputError, unknown
 from pruneinit.meanfield.activations import Activation
-from pruneinit.meanfield.ensembles import check_widths, output_gradient
-from pruneinit.meanfield.gaussian import check_number, finite_moments, mesh
+from pruneinit.meanfield.ensembles import check_examples, check_scale, check_share, check_widths, output_gradient
+from pruneinit.meanfield.gaussian import finite_moments, mesh
 from pruneinit.meanfield.quadrature import Array, density
 from pruneinit.meanfield.spec import ActivationSpec
 from pruneinit.meanfield.spec import activation as resolved
@@ -27,7 +27,12 @@ from pruneinit.meanfield.spec import activation as resolved
 Padding = Literal["circular", "zeros"]
 Residual = Literal["none", "plain", "stable"]
 
+_MOST_BYTES = 1 << 33  # 8 GB
 _TERMS = 200  # Of the Hermite series; what is left of it is known in sum, and put at 1.5 times the last degree.
+
+
+def _whole(number: object) -> bool:
+    return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and int(number) >= 1
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,14 @@ class Shape:
         for kind, given, known in (("padding", self.padding, Padding), ("residual", self.residual, Residual)):
             if given not in get_args(known):
                 raise unknown(kind, str(given), get_args(known))
-        if self.taps < 1 or self.taps % 2 == 0:
-            raise InputError(f"taps must be odd and at least 1, got {self.taps}")
-        if any(n < 1 for n in self.size):
-            raise InputError(f"size must be positive along each axis, got {self.size}")
+        if not _whole(self.taps) or self.taps % 2 == 0:
+            raise InputError(f"taps must be odd and at least 1, got {self.taps!r}")
+        if not isinstance(self.size, (tuple, list)) or not all(map(_whole, self.size)):
+            raise InputError(
+                f"size must be positive whole numbers, one for each axis, such as (28, 28), got {self.size!r}"
+            )
+        object.__setattr__(self, "taps", int(self.taps))
+        object.__setattr__(self, "size", tuple(map(int, self.size)))
         if self.taps > 1 and not self.size:
             raise InputError(f"taps={self.taps} needs a size, such as (28, 28)")
 
@@ -142,9 +151,18 @@ def stack_signals(
         >>> plain[-2].q / plain[0].q > 1e4, stable[-2].q / stable[0].q < 3
         (True, True)
     """
-    check_widths(widths)
+    widths, examples = check_widths(widths), check_examples(examples)
     phi = resolved(activation)
-    sigma_w, sigma_b = check_number("sigma_w", sigma_w), check_number("sigma_b", sigma_b)
+    sigma_w, sigma_b = check_scale("sigma_w", sigma_w), check_scale("sigma_b", sigma_b)
+    q_input, correlation = check_scale("q_input", q_input), check_share("correlation", correlation)
+    agreement = check_share("agreement", agreement)
+    if not isinstance(shape, Shape):
+        raise InputError(f"shape must be a Shape, got {shape!r}")
+    need = 4 * 8 * shape.positions**2 * len(widths)  # two covariances of the inputs and two of the outputs, each layer
+    if need > _MOST_BYTES:
+        raise InputError(
+            f"{shape.positions:,} positions and {len(widths) - 1} layers need {need / 1e9:,.0f} GB: take a smaller size"
+        )
     branches = len(widths) - 3  # layers 2 to L - 1
     if shape.residual != "none" and len(set(widths[1:-1])) > 1:
         raise InputError(f"residual layers must have equal widths, got {list(widths[1:-1])}")
@@ -163,6 +181,8 @@ def stack_signals(
         ys.append([share * y + part * z for y, z in zip(ys[-1], fresh, strict=True)] if shortcut else fresh)
         pairs = list(_duals(phi, ys[-1], derivative=False))
     inputs.append(pairs)
+    if not np.trace(pairs[0]) > 0:
+        raise InputError("the variance is 0 at the output: without biases, nothing reaches it")
     logits = [sigma_b**2 + sigma_w**2 * float(np.trace(pair)) / points for pair in pairs]
     output = output_gradient(widths[-1], logits[0], min(1.0, logits[1] / logits[0]), examples)
     same, cross = output.same, output.cross(examples, agreement)
@@ -174,8 +194,9 @@ def stack_signals(
             fan_in * widths[-1],
             logits[0],
             math.log(same),
-            math.log(sigma_w**2 / fan_in * (same * np.trace(pairs[0]) + rest * cross * np.trace(pairs[1])) / points)
-            - math.log(examples),
+            2 * math.log(sigma_w)
+            + math.log((same * np.trace(pairs[0]) + rest * cross * np.trace(pairs[1])) / points)
+            - math.log(fan_in * examples),
         )
     ]
     back = sigma_w**2 * widths[-1] / fan_in
@@ -218,6 +239,8 @@ def _mean_over_taps(pair: Array, shape: Shape) -> Array:
     array = pair.reshape(*size, *size)
     total = np.zeros_like(array)
     for shift in itertools.product(range(-(shape.taps // 2), shape.taps // 2 + 1), repeat=len(size)):
+        if shape.padding == "zeros" and any(abs(s) >= n for s, n in zip(shift, size, strict=True)):
+            continue  # A tap that is beyond the border at every position.
         if shape.padding == "circular":
             total += np.roll(array, (*shift, *shift), axis=tuple(range(2 * len(size))))
         else:
