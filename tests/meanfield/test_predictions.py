@@ -170,3 +170,8 @@ def test_a_conditioning_beyond_float64_is_infinite():
 def test_a_depth_that_is_none_is_refused(depth):
     with pytest.raises(InputError, match="depth must be a whole number"):
         snip_bound(depth, 100, "tanh", 0.5, 0.1)
+
+
+def test_the_density_of_all_weights_is_summed_once_for_a_curve():
+    curve = predict([10] + [20] * 30 + [10], "tanh", 1.2, 0.1, sparsity=0.5).curve
+    assert curve.density is curve.density

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class Curve:
         """How many weights there are."""
         return sum(self.sizes.values())
 
-    @property
+    @functools.cached_property  # every layer asks for it
     def density(self) -> Array:
         """The share of all weights above each threshold, shape (T,), falling."""
         kept = sum(self.sizes[name] * share for name, share in self.above.items())
