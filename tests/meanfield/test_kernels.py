@@ -7,6 +7,7 @@ import torch
 import pruneinit as pi
 from pruneinit.errors import InputError
 from pruneinit.meanfield import Shape, signals, stack_signals
+from pruneinit.meanfield.kernels import _followed
 from wide import ConvStack
 
 SHAPES = [
@@ -113,3 +114,11 @@ def test_taps_beyond_the_border_bring_nothing():
 def test_a_stack_that_does_not_fit_into_memory_is_refused():
     with pytest.raises(InputError, match="50,176 positions and 2 layers need 242 GB: take a smaller size"):
         stack_signals([3, 8, 10], "relu", 1.0, 0.0, Shape(3, (224, 224)))
+
+
+def test_networks_that_differ_in_agreement_alone_are_followed_once():
+    before = _followed.cache_info()
+    for agreement in (0.1, 0.5, 0.9):
+        stack_signals([3, 7, 7, 5], "tanh", 1.31, 0.2, Shape(3, (4,)), examples=3, agreement=agreement)
+    after = _followed.cache_info()
+    assert (after.misses - before.misses, after.hits - before.hits) == (1, 2)

@@ -12,13 +12,20 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from pruneinit.errors import InputError, unknown
 from pruneinit.meanfield.activations import Activation
-from pruneinit.meanfield.ensembles import check_examples, check_scale, check_share, check_widths, output_gradient
+from pruneinit.meanfield.ensembles import (
+    OutputGradient,
+    check_examples,
+    check_scale,
+    check_share,
+    check_widths,
+    output_gradient,
+)
 from pruneinit.meanfield.gaussian import finite_moments, mesh
 from pruneinit.meanfield.quadrature import Array, density
 from pruneinit.meanfield.spec import ActivationSpec
@@ -163,6 +170,46 @@ def stack_signals(
         raise InputError(
             f"{shape.positions:,} positions and {len(widths) - 1} layers need {need / 1e9:,.0f} GB: take a smaller size"
         )
+    follow = _followed(tuple(widths), phi, sigma_w, sigma_b, shape, q_input, correlation, examples)
+    cross = follow.output.cross(examples, agreement)
+    found = []
+    for way in follow.layers:
+        moment = way.same + (examples - 1) * cross * way.cross
+        if not moment > 0:
+            raise InputError("a score moment is 0 or infinite: change sigma_w, or take fewer layers")
+        found.append(StackLayer(way.fan_in, way.size, way.q, way.log_gradient, way.log_scale + math.log(moment)))
+    return found
+
+
+class _Way(NamedTuple):
+    """A layer of a stack, before it is known how far the gradients of two examples agree, in which m^l is linear."""
+
+    fan_in: int
+    size: int
+    q: float
+    log_gradient: float
+    log_scale: float  # of both parts of the moment:
+    same: float  # from one example,
+    cross: float  # and from two, where their gradients at the output have the covariance 1.
+
+
+class _Follow(NamedTuple):
+    output: OutputGradient
+    layers: tuple[_Way, ...]
+
+
+@functools.lru_cache(maxsize=4)  # Networks that differ in `agreement` alone are followed once.
+def _followed(
+    widths: tuple[int, ...],
+    phi: Activation,
+    sigma_w: float,
+    sigma_b: float,
+    shape: Shape,
+    q_input: float,
+    correlation: float,
+    examples: int,
+) -> _Follow:
+    """One pass forward and one back."""
     branches = len(widths) - 3  # layers 2 to L - 1
     if shape.residual != "none" and len(set(widths[1:-1])) > 1:
         raise InputError(f"residual layers must have equal widths, got {list(widths[1:-1])}")
@@ -185,22 +232,23 @@ def stack_signals(
         raise InputError("the variance is 0 at the output: without biases, nothing reaches it")
     logits = [sigma_b**2 + sigma_w**2 * float(np.trace(pair)) / points for pair in pairs]
     output = output_gradient(widths[-1], logits[0], min(1.0, logits[1] / logits[0]), examples)
-    same, cross = output.same, output.cross(examples, agreement)
+    same = output.same
     fan_in = widths[-2] * points
-    rest = examples - 1
+    log_weight = 2 * math.log(sigma_w) - math.log(examples)
+    own, between = (float(np.trace(pair)) / points for pair in pairs)
     found = [
-        StackLayer(
+        _Way(
             fan_in,
             fan_in * widths[-1],
             logits[0],
             math.log(same),
-            2 * math.log(sigma_w)
-            + math.log((same * np.trace(pairs[0]) + rest * cross * np.trace(pairs[1])) / points)
-            - math.log(fan_in * examples),
+            log_weight - math.log(fan_in),
+            same * own,
+            between,
         )
     ]
     back = sigma_w**2 * widths[-1] / fan_in
-    signal = [np.eye(points) * back * same, np.eye(points) * back * cross]
+    signal = [np.eye(points) * back * same, np.eye(points) * back]
     through = [np.zeros((points, points))] * 2  # what the shortcuts bring
     scale = 0.0
     for layer in range(len(widths) - 3, -1, -1):
@@ -212,23 +260,24 @@ def stack_signals(
         shortcut = layer > 0 and shape.residual != "none"
         weight = part if shortcut else 1.0
         fan_in = widths[layer] * shape.kernel
-        seen = sum(
-            count * float((g * _mean_over_taps(x, shape)).sum())
-            for count, g, x in zip((1, rest), gradient, inputs[layer], strict=True)
+        own, between = (
+            float((g * _mean_over_taps(x, shape)).sum()) for g, x in zip(gradient, inputs[layer], strict=True)
         )
         found.append(
-            StackLayer(
+            _Way(
                 fan_in,
                 fan_in * widths[layer + 1],
                 float(np.trace(ys[layer][0])) / points,
                 scale,
-                scale + math.log(weight * sigma_w**2 / fan_in * seen / examples),
+                scale + log_weight + math.log(weight / fan_in),
+                own,
+                between,
             )
         )
         factor = weight * sigma_w**2 * widths[layer + 1] / widths[layer]
         signal = [factor * _mean_over_taps(g, shape) for g in gradient]
         through = gradient if shortcut else [np.zeros_like(g) for g in gradient]
-    return found[::-1]
+    return _Follow(output, tuple(found[::-1]))
 
 
 def _mean_over_taps(pair: Array, shape: Shape) -> Array:
