@@ -164,6 +164,7 @@ def test_no_signal_is_said_to_pass_where_no_kept_weight_is_on_a_path():
     assert "The signal passes" not in found.verdict
     assert "No weight kept is on a path to the output" in found.verdict
     assert any("effective=True" in line for line in found.advice)
+    assert not any("Rescale" in line for line in found.advice)
 
 
 def test_a_layer_that_no_path_leads_through_is_named():

@@ -52,7 +52,7 @@ def advice(found: Diagnosis) -> tuple[str, ...]:
         )
     if found.empty or found.scarce:
         lines.append(_starved(found, off))
-    if judged(found) == "pruned" and not found.empty:
+    if judged(found) == "pruned" and not found.empty and found.effective_sparsity != 1:
         pruned, rescaled = (through(found.stages.get(stage, {})) for stage in ("pruned", "rescaled"))
         if _worse(pruned) > FADED and _worse(rescaled) < _worse(pruned) / 10:
             lines.append(
