@@ -3,7 +3,7 @@ import pytest
 
 import pruneinit as pi
 from pruneinit.errors import InputError
-from pruneinit.meanfield import Shape, edge_of_chaos, magnitude_bound, magnitude_limit, predict, snip_bound
+from pruneinit.meanfield import Curve, Law, Shape, edge_of_chaos, magnitude_bound, magnitude_limit, predict, snip_bound
 from wide import batch, mlp
 
 EDGE = edge_of_chaos("tanh", 0.2).sigma_w
@@ -175,3 +175,12 @@ def test_a_depth_that_is_none_is_refused(depth):
 def test_the_density_of_all_weights_is_summed_once_for_a_curve():
     curve = predict([10] + [20] * 30 + [10], "tanh", 1.2, 0.1, sparsity=0.5).curve
     assert curve.density is curve.density
+
+
+@pytest.mark.parametrize("sparsity, dead", [(0.0, 1.0), (0.25, 0.5), (0.5, 0.0), (0.75, 0.0)])
+def test_scores_of_zero_go_first_and_at_sparsity_0_nothing_goes(sparsity, dead):
+    curve = Curve.of(
+        {"dead": Law.single("product", -np.inf), "live": Law.single("product", 0.0)}, {"dead": 9, "live": 9}
+    )
+    expected = {"dead": dead, "live": min(1.0, 2 * (1 - sparsity))}
+    assert curve.densities(sparsity) == pytest.approx(expected, abs=1e-3)

@@ -102,6 +102,10 @@ class Curve:
         """
         density = self.density
         wanted = 1 - check_sparsity(sparsity)
+        most = float(density[0])
+        if wanted > most:  # Scores of 0 are above no threshold: which of them go first is left to chance.
+            part = (wanted - most) / (1 - most)
+            return {name: float(a[0] + part * (1 - a[0])) for name, a in self.above.items()}
         place = float(np.interp(-wanted, -density, np.arange(len(density))))
         below = min(int(place), len(density) - 2)
         part = place - below
