@@ -183,6 +183,13 @@ def test_diagnose_guards_a_pipeline(capsys):
     capsys.readouterr()
 
 
+def test_diagnose_refuses_a_page_before_the_work(tmp_path, capsys):
+    assert main(["diagnose", "--page", str(tmp_path), "--device", "cpu"]) == 2
+    shown = capsys.readouterr()
+    assert "it is a folder" in shown.err
+    assert not shown.out
+
+
 def test_diagnose_takes_a_network_of_ones_own(tmp_path, monkeypatch, capsys):
     (tmp_path / "ownnet.py").write_text(
         "from torch import nn\ndef net(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"

@@ -141,3 +141,125 @@ def test_masks_of_another_model_are_refused():
 def test_batches_that_are_none_are_refused(batches, message):
     with pytest.raises(pi.InputError, match=message):
         pi.diagnose(nn.Linear(2, 2), batches)
+
+
+def stack(seed=0):
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 3))
+    return model, (torch.randn(32, 8), torch.randint(3, (32,)))
+
+
+def one_weight_each(model):
+    """Masks of a network in which no kept weight meets another."""
+    masks = {f"{n}.weight": torch.zeros_like(model[n].weight, dtype=torch.bool) for n in (0, 2, 4)}
+    for name, place in (("0.weight", (0, 0)), ("2.weight", (1, 1)), ("4.weight", (2, 2))):
+        masks[name][place] = True
+    return pi.Masks(masks)
+
+
+def test_no_signal_is_said_to_pass_where_no_kept_weight_is_on_a_path():
+    model, data = stack()
+    found = pi.diagnose(model, [data], one_weight_each(model))
+    assert found.effective_sparsity == 1
+    assert "The signal passes" not in found.verdict
+    assert "No weight kept is on a path to the output" in found.verdict
+    assert any("effective=True" in line for line in found.advice)
+    assert not any("Rescale" in line for line in found.advice)
+
+
+def test_a_layer_that_no_path_leads_through_is_named():
+    class Unused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 3), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.b(x)
+
+    model = Unused()
+    found = pi.diagnose(model, [stack()[1]], pi.prune(model, pi.Magnitude(), sparsity=0.5))
+    assert found.cut_off == ("a.weight",)
+    assert "1 of 2 layers keeps no weight on a path to the output (a.weight)" in found.verdict
+
+
+def test_a_sparsified_model_is_diagnosed_with_its_own_masks_alone():
+    model, data = stack()
+    masks = pi.prune(model, pi.Snip(), [data], sparsity=0.5)
+    harder = pi.prune(model, pi.Snip(), [data], sparsity=0.8)
+    pi.sparsify_(model, masks)
+    assert pi.diagnose(model, [data], masks).verdict == pi.diagnose(model, [data]).verdict
+    with pytest.raises(pi.InputError, match="not those of the sparsified model: leave masks out"):
+        pi.diagnose(model, [data], harder)
+
+
+def test_masks_that_keep_nothing_are_a_collapse():
+    model, data = stack()
+    nothing = pi.Masks({name: torch.zeros_like(mask) for name, mask in one_weight_each(model).items()})
+    found = pi.diagnose(model, [data], nothing)
+    assert found.collapsed
+    assert {layer.expected for layer in found.layers} == {0.0}
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+@pytest.mark.filterwarnings("error")
+def test_a_model_that_runs_none_of_its_layers_is_told_so(pruned):
+    class Bare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused, self.matrix = nn.Linear(8, 3), nn.Parameter(torch.ones(8, 3))
+
+        def forward(self, x):
+            return x @ self.matrix
+
+    model = Bare()
+    masks = pi.prune(model, pi.Magnitude(), sparsity=0.5) if pruned else None
+    found = pi.diagnose(model, [stack()[1]], masks)
+    assert "No layer with a weight was run" in found.verdict
+    assert found.collapsed
+    assert "weight" in str(found)
+
+
+@pytest.mark.parametrize("masks", ["x", {"0.weight": torch.ones(16, 8).bool()}])
+def test_what_is_no_masks_is_refused(masks):
+    with pytest.raises(pi.InputError, match="masks must be Masks"):
+        pi.diagnose(stack()[0], masks=masks)
+
+
+def test_an_activation_that_is_not_known_is_refused():
+    model, data = stack()
+    with pytest.raises(pi.InputError, match="unknown activation 'tahn'"):
+        pi.diagnose(model, [data], activation="tahn")
+
+
+def test_counts_and_factors_read_as_a_person_would_write_them():
+    model, data = stack()
+    masks = dict(one_weight_each(model)) | {"0.weight": torch.ones(16, 8).bool(), "4.weight": torch.ones(3, 16).bool()}
+    found = pi.diagnose(model, [data], pi.Masks(masks))
+    assert "1 of 3 layers keeps less than one weight a neuron (2.weight)." in found.verdict
+    layers = tuple(Layer(str(i), "linear", (5, 5), 25, 15, 15) for i in range(4))
+    stage = {str(i): Signal(1.0, None, g) for i, g in enumerate((1.0, 1.0, 14.0, 14.0))}
+    assert "changed by a factor of 10 (" in Diagnosis(layers, {"pruned": stage}).verdict
+    alone = pi.diagnose(nn.Linear(8, 3), [data], pi.Masks({"weight": torch.eye(3, 8).bool() & (torch.arange(8) < 2)}))
+    assert alone.verdict.startswith("The only layer keeps less than one weight a neuron")
+    assert alone.advice[0] == "Take fewer weights away."
+
+
+def test_a_law_beyond_any_weight_is_shown_as_nothing():
+    found = Diagnosis((Layer("a", "linear", (5, 5), 25, 25, 25, 1e-180),))
+    assert "e-1" not in str(found)
+
+
+def test_an_empty_first_layer_is_not_passed_around_where_no_path_is_left():
+    model, data = stack()
+    masks = dict(one_weight_each(model)) | {"0.weight": torch.zeros(16, 8).bool()}
+    found = pi.diagnose(model, [data], pi.Masks(masks))
+    assert "1 of 3 layers is empty (0.weight): no path leads from input to output." in found.verdict
+    assert "around" not in found.verdict
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_network_without_any_gradient_is_told_so():
+    model, data = stack()
+    nn.init.zeros_(model[4].weight)
+    masks = dict(one_weight_each(model)) | {"0.weight": torch.zeros(16, 8).bool()}
+    assert pi.diagnose(model, [data], pi.Masks(masks)).advice[0].startswith("Every score is 0")

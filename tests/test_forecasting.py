@@ -126,3 +126,38 @@ def test_several_batches_and_a_loss_of_the_users():
 def test_what_cannot_be_forecast_is_refused(call, message):
     with pytest.raises(pi.InputError, match=message):
         call(nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)))
+
+
+@pytest.mark.parametrize("values", [[1.0], [0.0], [0.0, 1.0], [0.5, 1.0, 2.0]], ids=str)
+def test_between_equal_scores_position_decides_what_is_lost(values):
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    generator = torch.Generator().manual_seed(0)
+
+    def rounded(model, batches, masks):
+        return {
+            name: torch.tensor(values)[torch.randint(len(values), mask.shape, generator=generator)]
+            for name, mask in masks.items()
+        }
+
+    scores = {}
+    found = pi.forecast(model, None, lambda *given: scores.update(rounded(*given)) or scores)
+    total = sum(score.numel() for score in scores.values())
+    for removed in range(total):
+        assert found.empty(removed / total + 1e-9) == pi.select(scores, removed / total).empty
+    assert found.critical.sparsity < 1
+
+
+@pytest.mark.parametrize("change", [{"9.weight": torch.ones(2)}, None], ids=["more", "fewer"])
+def test_scores_of_other_weights_are_refused(change):
+    def criterion(model, batches, masks):
+        scores = {name: torch.ones(mask.shape) for name, mask in masks.items()}
+        return scores | change if change else dict(list(scores.items())[1:])
+
+    with pytest.raises(pi.InputError, match="each weight to prune and no other; it differs in"):
+        pi.forecast(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), None, criterion)
+
+
+@pytest.mark.parametrize("criterion", ["snip", pi.Snip])
+def test_what_is_no_criterion_is_refused(criterion):
+    with pytest.raises(pi.InputError, match=r"such as Snip\(\)"):
+        pi.forecast(nn.Linear(2, 2), None, criterion)

@@ -78,10 +78,12 @@ def _compare(settings: Namespace) -> None:
 
 def _diagnose(settings: Namespace) -> int:
     from pruneinit.experiments import look
-    from pruneinit.report import diagnosis_table, facts, write_diagnosis
+    from pruneinit.report import check_diagnosis, diagnosis_table, facts, write_diagnosis
     from pruneinit.train import distributed
 
     recipe = _recipe(settings)
+    if settings.page is not None:
+        check_diagnosis(settings.page)  # before the work
     with distributed(settings.device) as world:  # checks that there is such a device
         device = world.device
     found = look(recipe, builder=settings.network, data_root=settings.data_dir, device=device)
@@ -92,7 +94,7 @@ def _diagnose(settings: Namespace) -> int:
         console.print(f"{name}: {value}", highlight=False)
     for line in ("", found.verdict, *found.advice):
         console.print(line, highlight=False)
-    if settings.page:
+    if settings.page is not None:
         page = write_diagnosis(found, settings.page, title)
         console.print(f"page: {page}", soft_wrap=True, highlight=False)
     return _COLLAPSED if settings.fail_on_collapse and found.collapsed else 0

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches, each
@@ -26,6 +27,8 @@ from pruneinit.residual import find_residuals
 from pruneinit.survivors import current_masks
 from pruneinit.verdicts import advice, judged, verdict
 from pruneinit.weights import listed
+
+_NEXT_TO_NOTHING = 1e-7  # of a layer
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,11 @@ class Diagnosis:
         return tuple(layer.name for layer in self.layers if not layer.kept)
 
     @property
+    def cut_off(self) -> tuple[str, ...]:
+        """The weights of which something is left, but nothing on a path from an input to an output."""
+        return tuple(layer.name for layer in self.layers if layer.kept and layer.alive == 0)
+
+    @property
     def scarce(self) -> tuple[str, ...]:
         """The weights of which less than one value for each output neuron is left, but not nothing."""
         return tuple(layer.name for layer in self.layers if 0 < layer.kept < min(layer.shape[0], layer.total))
@@ -128,7 +136,7 @@ class Diagnosis:
         if stage is None:
             return False
         now = list(self.stages[stage].values())
-        return any(s.gradient == 0 for s in now) or not 0 < now[-1].second_moment < math.inf
+        return not now or any(s.gradient == 0 for s in now) or not 0 < now[-1].second_moment < math.inf
 
     @property
     def verdict(self) -> str:
@@ -146,7 +154,9 @@ class Diagnosis:
         head = f"{'weight':{width}} {'kept':>10} {'density':>9} {'law':>8} {'alive':>10}"
         lines = [head + "".join(f" {'q ' + stage:>11}" for stage in stages)]
         for layer in self.layers:
-            expected = "-" if layer.expected is None else f"{100 * layer.expected:.3g}%"
+            # The law goes on below any weight: next to nothing is shown as nothing.
+            law = 0.0 if layer.expected is None or layer.expected < _NEXT_TO_NOTHING else layer.expected
+            expected = "-" if layer.expected is None else f"{100 * law:.3g}%"
             alive = "-" if layer.alive is None else f"{layer.alive:,}"
             row = f"{layer.name:{width}} {layer.kept:>10,} {100 * layer.density:>8.3g}% {expected:>8} {alive:>10}"
             for stage in stages:
@@ -188,7 +198,7 @@ def diagnose(
         The diagnosis.
 
     Raises:
-        InputError: Masks or data do not fit the model.
+        InputError: Masks or data do not fit the model, or a sparsified model is given masks that are not its own.
 
     Example:
         >>> import torch, pruneinit as pi
@@ -205,7 +215,13 @@ def diagnose(
     weights = listed(model)
     sparse = current_masks(model)
     chosen = sparse if masks is None else masks
+    if not isinstance(chosen, Masks):
+        raise InputError(
+            f"masks must be Masks, as prune makes them, got {type(chosen).__name__}; Masks({{name: mask}})"
+        )
     check_masks(chosen, {name: found.shape for name, found in weights.items()})
+    if sparse and not _same(chosen, sparse):
+        raise InputError("these masks are not those of the sparsified model: leave masks out, or densify_ it first")
     kept = {name: chosen.counts[name][0] if name in chosen else w.numel for name, w in weights.items()}
     if batches is None:
         layers = tuple(Layer(name, w.kind, w.shape, w.numel, kept[name]) for name, w in weights.items())
@@ -216,8 +232,11 @@ def diagnose(
     order = [*seen, *(name for name in weights if name not in seen)]
     found, law, expected = None, {}, {}
     if not sparse:
-        found = forecast(model, batches, criterion, loss=loss, norm=norm)
-        law = found.law.densities(1 - sum(kept.values()) / sum(w.numel for w in weights.values()))
+        with warnings.catch_warnings():  # of scores that are all 0: the verdict says what comes of it
+            warnings.simplefilter("ignore", UserWarning)
+            found = forecast(model, batches, criterion, loss=loss, norm=norm)
+        removed = 1 - sum(kept.values()) / sum(w.numel for w in weights.values())
+        law = found.law.densities(removed) if removed < 1 else dict.fromkeys(weights, 0.0)
         expected = expected_signals(model, stages["dense"], activation)
     alive = effective_masks(model, batches, masks, loss=loss) if chosen else None
     layers = tuple(
@@ -236,6 +255,10 @@ def diagnose(
     marked = [link for name in reparametrized(model) for link in chain(model, name)]
     stable = any(isinstance(link, Scale) and link.role == "branch" for link in marked)
     return Diagnosis(layers, stages, expected, found, branches, stable)
+
+
+def _same(one: Masks, other: Masks) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(mask.cpu(), other[n].cpu()) for n, mask in one.items())
 
 
 def _branches(model: nn.Module, batch: Any) -> int:

@@ -33,6 +33,9 @@ def expected_signals(
         For each layer the second moment without bias, and the correlation. Empty where the model is no plain stack of
         linear layers or convolutions and one activation, where the activation cannot be told, or a number overflows.
 
+    Raises:
+        InputError: `activation` is given and wrong.
+
     Example:
         >>> import torch
         >>> from pruneinit.propagation import signals
@@ -41,11 +44,12 @@ def expected_signals(
         >>> list(expected_signals(model, signals(model, [(x, y)])))
         ['0.weight', '2.weight']
     """
-    first = next(iter(measured.values()))
-    if not _is_plain(model) or not 0 < first.second_moment < math.inf:
+    given = None if activation is None else resolved(activation)  # a name that is not known is told, not passed over
+    first = next(iter(measured.values()), None)
+    if first is None or not _is_plain(model) or not 0 < first.second_moment < math.inf:
         return {}
     try:
-        phi = find_activation(model) if activation is None else resolved(activation)
+        phi = find_activation(model) if given is None else given
         known = listed(model)
         scales = [
             (float(weight(model, name).detach().double().square().mean()) * known[name].fan_in, _bias(model, name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -160,11 +160,16 @@ def forecast(
     """
     batches = None if batches is None else list(each(batches))
     criterion = Snip(norm=norm, loss=loss) if criterion is None else criterion
-    scores = criterion(model, batches, all_kept(model, include, exclude))
+    whole = all_kept(model, include, exclude)
+    if not callable(criterion) or isinstance(criterion, type):
+        raise InputError(f"criterion must be one such as Snip() or Magnitude(), got {criterion!r}")
+    scores = criterion(model, batches, whole)
     check_scores(scores)
+    if scores.keys() != whole.keys():
+        odd = sorted(scores.keys() ^ whole.keys())
+        raise InputError(f"the criterion must score each weight to prune and no other; it differs in {', '.join(odd)}")
     sizes = {name: score.numel() for name, score in scores.items()}
-    largest = {name: float(score.max()) for name, score in scores.items()}
-    above = _above(scores, list(largest.values()))
+    kept = _kept_before(scores)
     kinds, total = listed(model), sum(sizes.values())
     layers = tuple(
         ForecastLayer(
@@ -173,8 +178,8 @@ def forecast(
             sizes[name],
             float(torch.linalg.vector_norm(score, dtype=_wide(score))) ** 2 / sizes[name],
             float(score.abs().mean(dtype=_wide(score))),
-            largest[name],
-            1 - above[largest[name]] / total,
+            float(score.max()),
+            1 - kept[name] / total,
         )
         for name, score in scores.items()
     )
@@ -221,17 +226,23 @@ def _counted(scores: Mapping[str, Tensor], sizes: Mapping[str, int]) -> Curve:
     return Curve(dict(sizes), np.arange(low, high + 1, dtype=np.float64), above)
 
 
-def _above(scores: Mapping[str, Tensor], values: Sequence[float]) -> dict[float, int]:
-    """How many of all scores are larger than each of `values`."""
-    ordered = sorted(set(values))
+def _kept_before(scores: Mapping[str, Tensor]) -> dict[str, int]:
+    """How many weights a selection keeps before the first one of each layer.
+
+    These are the larger scores, and those as large in the layers listed earlier: position decides between equal scores.
+    """
+    largest = {name: float(score.max()) for name, score in scores.items()}
+    ordered = sorted(set(largest.values()))
     edges = torch.tensor(ordered, dtype=torch.float64)
-    counts = torch.zeros(len(ordered) + 1, dtype=torch.int64)
-    for score in scores.values():
-        flat = score.reshape(-1)
+    counts, equal = (torch.zeros(len(ordered), dtype=torch.int64) for _ in range(2))
+    earlier = {}
+    for name, score in scores.items():
+        earlier[name] = int(equal[ordered.index(largest[name])])
         # Most scores are below all of the values, and only the others need a place among them.
-        for chunk in torch.split(flat, 1 << 20):
-            high = chunk[chunk > ordered[0]]
-            if high.numel():
-                place = torch.bucketize(high.double(), edges.to(high.device))
-                counts += torch.bincount(place, minlength=len(ordered) + 1).cpu()
-    return {value: int(counts[place + 1 :].sum()) for place, value in enumerate(ordered)}
+        for chunk in torch.split(score.reshape(-1), 1 << 20):
+            high = chunk[chunk >= ordered[0]].double()
+            limits = edges.to(high.device)
+            place = torch.bucketize(high, limits)
+            counts += torch.bincount(place, minlength=len(ordered)).cpu()
+            equal += torch.bincount(place[limits[place] == high], minlength=len(ordered)).cpu()
+    return {name: int(counts[ordered.index(value) + 1 :].sum()) + earlier[name] for name, value in largest.items()}

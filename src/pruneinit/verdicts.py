@@ -26,11 +26,16 @@ def verdict(found: Diagnosis) -> str:
     stage = judged(found)
     if stage is None:
         return " ".join(parts or ["No layer is empty; pass batches to see what signal passes."])
+    if not found.stages[stage]:
+        return " ".join([*parts, "No layer with a weight was run: there is no signal to look at."])
     last = list(found.stages[stage].values())[-1].second_moment
     if last == 0:
         return " ".join([*parts, "No signal passes: the output on the whole batch is 0 but for biases."])
     if not math.isfinite(last):
         return " ".join([*parts, "The signal is not finite: the forward pass overflows."])
+    if found.effective_sparsity == 1:
+        lost = "What comes out is made of biases alone"
+        return " ".join([*parts, f"{lost}." if found.empty else f"No weight kept is on a path to the output. {lost}."])
     return " ".join([*parts, _forward(found, stage), _backward(found, stage)])
 
 
@@ -47,7 +52,7 @@ def advice(found: Diagnosis) -> tuple[str, ...]:
         )
     if found.empty or found.scarce:
         lines.append(_starved(found, off))
-    if judged(found) == "pruned" and not found.empty:
+    if judged(found) == "pruned" and not found.empty and found.effective_sparsity != 1:
         pruned, rescaled = (through(found.stages.get(stage, {})) for stage in ("pruned", "rescaled"))
         if _worse(pruned) > FADED and _worse(rescaled) < _worse(pruned) / 10:
             lines.append(
@@ -55,7 +60,9 @@ def advice(found: Diagnosis) -> tuple[str, ...]:
                 f"{_times(rescaled)} on the way back, instead of {_times(pruned)}."
             )
     dead = _dead(found)
-    if 0.01 < dead < 1:
+    if dead == 1 and not found.empty and found.stages.get(judged(found) or ""):
+        lines.append("prune(..., effective=True) keeps weights only where they are on a path from input to output.")
+    elif 0.01 < dead < 1:
         lines.append(
             f"{100 * dead:.2g} % of the weights kept lie on no path from input to output: prune(..., effective=True) "
             "spends them where they count."
@@ -89,16 +96,27 @@ def through(signals: Mapping[str, Signal]) -> float | None:
 
 
 def _emptiness(found: Diagnosis) -> list[str]:
-    count, total = len(found.empty), len(found.layers)
-    if count:
-        stage = judged(found)
-        around = stage is not None and any(s.gradient for s in list(found.stages[stage].values())[:1])
-        passes = "a signal passes around" if around else "no signal passes unless a shortcut leads around"
-        verb, it = ("is", "it") if count == 1 else ("are", "them")
-        return [f"{count} of {total} layers {verb} empty ({_listed(found.empty)}): {passes} {it}."]
+    if found.empty:
+        verb, it = ("is", "it") if len(found.empty) == 1 else ("are", "them")
+        if found.effective_sparsity is None:
+            passes = f"no signal passes unless a shortcut leads around {it}"
+        elif found.effective_sparsity < 1:
+            passes = f"a signal passes around {it}"
+        else:
+            passes = "no path leads from input to output"
+        return [f"{_count(found.empty, found)} {verb} empty ({_listed(found.empty)}): {passes}."]
+    if found.cut_off and found.effective_sparsity != 1:
+        keep = "keeps" if len(found.cut_off) == 1 else "keep"
+        return [f"{_count(found.cut_off, found)} {keep} no weight on a path to the output ({_listed(found.cut_off)})."]
     if found.scarce:
-        return [f"{len(found.scarce)} of {total} layers keep less than one weight a neuron ({_listed(found.scarce)})."]
+        keep = "keeps" if len(found.scarce) == 1 else "keep"
+        return [f"{_count(found.scarce, found)} {keep} less than one weight a neuron ({_listed(found.scarce)})."]
     return []
+
+
+def _count(names: tuple[str, ...], found: Diagnosis) -> str:
+    total = len(found.layers)
+    return "The only layer" if total == 1 else f"{len(names)} of {total} layers"
 
 
 def _forward(found: Diagnosis, stage: str) -> str:
@@ -107,13 +125,17 @@ def _forward(found: Diagnosis, stage: str) -> str:
         values = [signal.second_moment for signal in now.values()]
         return f"The signal's second moment goes from {values[0]:.2g} to {values[-1]:.2g}."
     ratios = {n: s.second_moment / dense[n].second_moment for n, s in now.items() if dense[n].second_moment > 0}
+    if not ratios:
+        return "The dense network itself puts out nothing."
     name = max(ratios, key=lambda n: _worse(ratios[n]))
     where = f"in the branch at {name}" if found.branches else f"at {name}"
+    if ratios[name] == 0:
+        return f"The signal dies {where}: nothing comes out there."
     if ratios[name] < 1 / LOST:
         return f"The signal dies {where}: it has {ratios[name]:.1g} of the dense network's second moment."
     if ratios[name] > LOST:
         return f"The signal explodes {where}: it has {ratios[name]:.1g} times the dense network's second moment."
-    return f"The signal passes: its second moment stays within {_worse(ratios[name]):.2g}x of the dense network's."
+    return f"The signal passes: its second moment stays within {_round(_worse(ratios[name]))}x of the dense network's."
 
 
 def _backward(found: Diagnosis, stage: str) -> str:
@@ -140,9 +162,13 @@ def _backward(found: Diagnosis, stage: str) -> str:
 
 def _starved(found: Diagnosis, off: bool) -> str:
     uneven = found.conditioning
+    if len(found.layers) == 1:
+        return "Take fewer weights away."
     if uneven is None or uneven < UNEVEN:
         return "Take fewer weights away, or share the sparsity out by layer: prune(..., scope='erk')."
-    size = "without bound" if math.isinf(uneven) else f"by {uneven:.1g}x"
+    if found.forecast is not None and not any(layer.largest for layer in found.forecast.layers):
+        return "Every score is 0, no gradient reaches a weight: look at the data, the initialisation and the loss."
+    size = "without bound" if math.isinf(uneven) else f"by {_round(uneven)}x"
     text = f"The layers' score moments differ {size}, so one threshold starves some of them. "
     if found.branches and not found.stable:
         return text + "Divide the residual branches: stabilize_residuals_(model, example), the Stable ResNet."
@@ -167,7 +193,19 @@ def _worse(change: float | None) -> float:
 
 def _times(change: float | None) -> str:
     worse = _worse(change)
-    return "all of it" if worse == math.inf else f"a factor of {worse:.1g}"
+    return "all of it" if worse == math.inf else f"a factor of {_round(worse)}"
+
+
+def _round(factor: float) -> str:
+    """A factor to one digit above 10, and two below: 1.4, 60, 9e+05.
+
+    Example:
+        >>> [_round(factor) for factor in (1.44, 9.96, 14.0, 96.0, 8_900.0, 9e5)]
+        ['1.4', '10', '10', '100', '9,000', '9e+05']
+    """
+    if factor < 9.95:
+        return f"{factor:.2g}"
+    return f"{float(f'{factor:.1g}'):,.0f}" if factor < 99_500 else f"{factor:.0e}"
 
 
 def _listed(names: tuple[str, ...]) -> str:

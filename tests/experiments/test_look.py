@@ -49,11 +49,18 @@ def folder(tmp_path, monkeypatch):
             def broken():
                 raise RuntimeError("no such file")
 
+            def leaves():
+                raise SystemExit(3)
+
+            def drawn():
+                return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
             def needs(a):
                 return a
             """
         )
     )
+    (tmp_path / "script.py").write_text("raise SystemExit(3)")
     (tmp_path / "crash.py").write_text("import nosuchmodule")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -74,6 +81,14 @@ def test_a_function_of_the_users_builds_the_network(folder):
     assert [layer.name for layer in found.layers] == ["1.weight", "3.weight", "5.weight"]
 
 
+def test_a_network_of_the_users_is_the_same_each_time(folder):
+    random = torch.random.get_rng_state()
+    first, again = (look(Recipe(sparsity=0.5), builder="mynets:drawn").stages["dense"] for _ in range(2))
+    assert first == again
+    assert first != look(Recipe(sparsity=0.5, seed=1), builder="mynets:drawn").stages["dense"]
+    assert torch.equal(torch.random.get_rng_state(), random)
+
+
 @pytest.mark.parametrize(
     "spec, message",
     [
@@ -85,6 +100,8 @@ def test_a_function_of_the_users_builds_the_network(folder):
         ("mynets:smal", "did you mean 'small'"),
         ("mynets:nothing", "returned int: expected a torch.nn.Module"),
         ("mynets:broken", "RuntimeError: no such file"),
+        ("mynets:leaves", "failed: SystemExit: 3"),
+        ("script:main", "cannot import script: SystemExit: 3"),
         ("mynets:needs", "called without arguments"),
     ],
 )

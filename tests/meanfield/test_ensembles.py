@@ -6,6 +6,7 @@ import pytest
 
 from pruneinit.errors import InputError
 from pruneinit.meanfield import chi, correlation_map, edge_of_chaos, moments, signals, snip_moments, variance_map
+from pruneinit.meanfield.ensembles import output_gradient
 from wide import batch, batch_signals, mlp
 
 EDGE = edge_of_chaos("tanh", 0.2).sigma_w
@@ -105,3 +106,10 @@ def test_impossible_networks(change, message):
     arguments = {"widths": [10, 10, 5], "activation": "tanh", "sigma_w": 1.3, "sigma_b": 0.2} | change
     with pytest.raises(InputError, match=message):
         signals(**arguments)
+
+
+def test_large_batches_of_many_classes_are_drawn_one_by_one():
+    few, many = (output_gradient(100, 1.5, 0.3, examples) for examples in (5000, 20_000))
+    assert many.agreed.shape == (4,)
+    assert many.same == pytest.approx(few.same, rel=0.01)
+    assert many.same == pytest.approx(0.01, rel=0.05)

@@ -64,3 +64,8 @@ def test_check_number_names_what_it_was_given():
     assert check_number("sigma_b", 0) == 0.0
     with pytest.raises(InputError, match=r"sigma_b must be a finite number >= 0, got -0\.1"):
         check_number("sigma_b", -0.1)
+
+
+def test_a_whole_number_beyond_all_floats_is_refused():
+    with pytest.raises(InputError, match="q must be a finite number >= 0, got a whole number beyond all floats"):
+        moments("relu", 10**400)

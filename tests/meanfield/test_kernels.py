@@ -7,6 +7,7 @@ import torch
 import pruneinit as pi
 from pruneinit.errors import InputError
 from pruneinit.meanfield import Shape, signals, stack_signals
+from pruneinit.meanfield.kernels import _followed
 from wide import ConvStack
 
 SHAPES = [
@@ -89,3 +90,35 @@ def test_a_border_of_zeros_lets_signal_out():
 def test_impossible_stacks(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize("size", [5, "44", (4.0,), (float("nan"),), (True,)], ids=str)
+def test_a_size_that_is_none_is_refused(size):
+    with pytest.raises(InputError, match="size must be positive whole numbers"):
+        Shape(size=size)
+
+
+@pytest.mark.parametrize("taps", [3.0, "3", None, 0, True], ids=str)
+def test_taps_that_are_none_are_refused(taps):
+    with pytest.raises(InputError, match="taps must be odd"):
+        Shape(taps, (4, 4))
+
+
+def test_taps_beyond_the_border_bring_nothing():
+    widths, layers = [4, 8, 8, 5], []
+    for taps in (5, 9):  # on 3 by 3 pixels a kernel of 5 sees all of them already
+        layers.append(stack_signals(widths, "relu", 2**0.5 * taps, 0.0, Shape(taps, (3, 3), "zeros"))[:-1])
+    assert [a.q for a in layers[0]] == pytest.approx([b.q for b in layers[1]])
+
+
+def test_a_stack_that_does_not_fit_into_memory_is_refused():
+    with pytest.raises(InputError, match="50,176 positions and 2 layers need 242 GB: take a smaller size"):
+        stack_signals([3, 8, 10], "relu", 1.0, 0.0, Shape(3, (224, 224)))
+
+
+def test_networks_that_differ_in_agreement_alone_are_followed_once():
+    before = _followed.cache_info()
+    for agreement in (0.1, 0.5, 0.9):
+        stack_signals([3, 7, 7, 5], "tanh", 1.31, 0.2, Shape(3, (4,)), examples=3, agreement=agreement)
+    after = _followed.cache_info()
+    assert (after.misses - before.misses, after.hits - before.hits) == (1, 2)

@@ -9,7 +9,7 @@ from torch import nn
 import pruneinit as pi
 from pruneinit.diagnosis import Diagnosis, Layer
 from pruneinit.propagation import Signal
-from pruneinit.report import diagnosis_table, facts, write_diagnosis
+from pruneinit.report import check_diagnosis, diagnosis_table, facts, write_diagnosis
 from wide import batch, mlp
 
 
@@ -77,3 +77,26 @@ def test_the_page_says_what_each_stage_and_each_number_is(found, tmp_path):
     for explained in ("before pruning", "nothing else changed", "on no path", "1 is the Edge of Chaos"):
         assert explained in text
     assert "runs' folders" not in text  # there are none behind this page
+
+
+def test_an_unbounded_conditioning_is_said_in_words():
+    class Unused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 3), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.b(x)
+
+    rows = dict(facts(pi.diagnose(Unused(), [batch(8, 16, 3, 0)])))
+    assert rows["conditioning"] == "without bound"
+
+
+@pytest.mark.parametrize("name, message", [("", "it is a folder"), ("file/page.html", "no folder you may write to")])
+def test_a_page_that_cannot_be_written_is_refused(name, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(pi.InputError, match=message):
+        check_diagnosis(name)
+    check_diagnosis("new/page.html")
+    check_diagnosis("file")

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import os
 import sys
+import warnings
 
 import torch
 from torch import nn
@@ -77,7 +78,7 @@ def built_by(spec: str) -> nn.Module:
         sys.path.insert(0, os.getcwd())
     try:
         imported = importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that exits would else choose our exit code
         raise InputError(
             f"cannot import {module}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}; "
             "run from the folder that holds it, or set PYTHONPATH"
@@ -88,7 +89,7 @@ def built_by(spec: str) -> nn.Module:
         raise unknown(f"function of {module}", name, names)
     try:
         model = function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"{spec} failed: {type(error).__name__}: {reason}; it is called without arguments") from error
     if not isinstance(model, nn.Module):
@@ -106,4 +107,8 @@ def _drawn(builder: str, seed: int) -> nn.Module:
 def _masks(model: nn.Module, recipe: Recipe, batch: tuple[torch.Tensor, torch.Tensor]) -> Masks | None:
     if recipe.criterion == "none":
         return None
-    return prune(model, criterion(recipe), [batch], sparsity=recipe.sparsity, scope=recipe.scope, rounds=recipe.rounds)
+    with warnings.catch_warnings():  # of scores that are all 0: the diagnosis says so itself
+        warnings.simplefilter("ignore", UserWarning)
+        return prune(
+            model, criterion(recipe), [batch], sparsity=recipe.sparsity, scope=recipe.scope, rounds=recipe.rounds
+        )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pruneinit.errors import InputError
-from pruneinit.meanfield.ensembles import check_widths
+from pruneinit.meanfield.ensembles import check_scale, check_widths
 from pruneinit.meanfield.gaussian import bisect
 from pruneinit.meanfield.laws import Law
 from pruneinit.meanfield.maps import chi
@@ -40,9 +40,10 @@ def snip_bound(depth: int, width: int, activation: ActivationSpec, sigma_w: floa
         >>> snip_bound(100, 100, "tanh", 0.5, 0.05) < 1, snip_bound(100, 100, "relu", 2**0.5, 0.0)
         (True, 1.0)
     """
-    check_widths([width, width])
-    if depth < 1:
-        raise InputError(f"depth must be at least 1, got {depth}")
+    width = check_widths([width, width])[0]
+    if isinstance(depth, bool) or not isinstance(depth, (int, np.integer)) or not 1 <= depth <= 10**9:
+        raise InputError(f"depth must be a whole number from 1 to 1e+09, got {depth!r:.30}")
+    sigma_w, sigma_b = check_scale("sigma_w", sigma_w), check_scale("sigma_b", sigma_b)
     slope = chi(activation, sigma_w, sigma_b)
     kappa = abs(math.log(slope)) / 8 if slope > 0 else math.inf
     if kappa == math.inf:
@@ -70,7 +71,7 @@ def magnitude_bound(widths: Sequence[int]) -> float:
         >>> magnitude_bound([100, 100, 100, 100]), magnitude_bound([100] * 300 + [1600] + [100] * 300) < 0.8
         (1.0, True)
     """
-    check_widths(widths)
+    widths = check_widths(widths)
     fans, sizes = widths[:-1], [a * b for a, b in itertools.pairwise(widths)]
     widest = max(range(len(fans)), key=lambda i: fans[i])
     others = [fan for i, fan in enumerate(fans) if i != widest]
@@ -111,7 +112,7 @@ def magnitude_limit(widths: Sequence[int]) -> float:
         >>> magnitude_limit(widths) <= magnitude_bound(widths)
         True
     """
-    check_widths(widths)
+    widths = check_widths(widths)
     fans = widths[:-1]
     sizes = [a * b for a, b in itertools.pairwise(widths)]
     widest = max(range(len(fans)), key=lambda i: fans[i])

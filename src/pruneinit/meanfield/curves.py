@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class Curve:
         """How many weights there are."""
         return sum(self.sizes.values())
 
-    @property
+    @functools.cached_property  # every layer asks for it
     def density(self) -> Array:
         """The share of all weights above each threshold, shape (T,), falling."""
         kept = sum(self.sizes[name] * share for name, share in self.above.items())
@@ -101,10 +102,15 @@ class Curve:
         """
         density = self.density
         wanted = 1 - check_sparsity(sparsity)
+        most = float(density[0])
+        if wanted > most:  # Scores of 0 are above no threshold: which of them go first is left to chance.
+            part = (wanted - most) / (1 - most)
+            return {name: float(a[0] + part * (1 - a[0])) for name, a in self.above.items()}
         place = float(np.interp(-wanted, -density, np.arange(len(density))))
         below = min(int(place), len(density) - 2)
         part = place - below
-        return {name: float((1 - part) * a[below] + part * a[below + 1]) for name, a in self.above.items()}
+        # Where a law is mixed by a Fourier transform, a share of 1 is 1 but for rounding.
+        return {name: min(1.0, float((1 - part) * a[below] + part * a[below + 1])) for name, a in self.above.items()}
 
     def at(self, log_threshold: float) -> float:
         """The sparsity that a threshold gives."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,6 +29,8 @@ from pruneinit.meanfield.spec import ActivationSpec
 from pruneinit.meanfield.spec import activation as resolved
 
 _REACH = 7.0  # A neuron beyond 7 standard deviations is one in 10^12.
+_LEAST, _WIDEST = 1e-100, 10**9
+_MOST = 1 << 26  # Examples times classes: more do not fit into memory.
 _DRAWS, _KEPT = 1 << 19, 512  # For the softmax at the output, the only expectation here without a quadrature.
 
 
@@ -139,16 +141,11 @@ def signals(
         >>> [round(layer.q, 6) for layer in layers], round(layers[0].gradient / layers[1].gradient, 6)
         ([2.0, 2.0, 2.0], 1.0)
     """
-    check_widths(widths)
+    widths, examples = check_widths(widths), check_examples(examples)
     phi = resolved(activation)
-    sigma_w, sigma_b = check_number("sigma_w", sigma_w), check_number("sigma_b", sigma_b)
-    q_input = check_number("q_input", q_input)
-    if not 0 <= correlation <= 1:
-        raise InputError(f"correlation must be in [0, 1], got {correlation!r}")
-    if not isinstance(examples, int) or examples < 1:
-        raise InputError(f"examples must be a whole number, at least 1, got {examples!r}")
-    if not 0 <= agreement <= 1:
-        raise InputError(f"agreement must be in [0, 1], got {agreement!r}")
+    sigma_w, sigma_b = check_scale("sigma_w", sigma_w), check_scale("sigma_b", sigma_b)
+    q_input, correlation = check_scale("q_input", q_input), check_share("correlation", correlation)
+    agreement = check_share("agreement", agreement)
     # With a single example every neuron is known by its own y, as if the batch shared all of it.
     shared = 1.0 if examples == 1 else correlation
     depth = len(widths) - 1
@@ -187,13 +184,13 @@ def signals(
                 cs[layer],
                 scale + math.log(own),
                 between / own,
-                scale + math.log(sigma_w**2 / widths[layer] * moment),
+                scale + 2 * math.log(sigma_w) - math.log(widths[layer]) + math.log(moment),
                 "normal" if last else "product",
                 spread / float(weights @ spread),
                 weights,
             )
         )
-        scale += math.log(sigma_w**2 * widths[layer + 1] / widths[layer] * own)
+        scale += 2 * math.log(sigma_w) + math.log(widths[layer + 1] / widths[layer]) + math.log(own)
         same, cross = 1.0, between / own
     return found[::-1]
 
@@ -205,15 +202,59 @@ def _spread(same: float, cross: float, slope: Pattern, value: Pattern, examples:
     return np.maximum(table.reshape(-1), 0.0), np.outer(slope.weights, value.weights).reshape(-1)
 
 
-def check_widths(widths: Sequence[int]) -> None:
-    """See that these are the widths of a network: inputs and at least one layer.
+def check_widths(widths: Iterable[int]) -> list[int]:
+    """Return the widths of a network, inputs and at least one layer, as a list.
 
     Raises:
-        InputError: They are not.
+        InputError: They are no such widths.
+
+    Example:
+        >>> check_widths(np.array([3, 200, 10], dtype=np.uint8))  # products of Python's numbers do not overflow
+        [3, 200, 10]
     """
-    whole = all(isinstance(width, (int, np.integer)) and width >= 1 for width in widths)
-    if len(widths) < 2 or not whole:
-        raise InputError(f"widths must be the inputs and at least one layer, each 1 or more, got {list(widths)}")
+    if not isinstance(widths, Iterable) or isinstance(widths, (str, bytes, Mapping, Set)):
+        raise InputError(f"widths must be a list, the inputs and at least one layer, got {widths!r}")
+    given = list(widths)
+    whole = all(isinstance(width, (int, np.integer)) and 1 <= width <= _WIDEST for width in given)
+    if len(given) < 2 or not whole:
+        some = f"{given[:6]}"[:-1] + ", ...]" if len(given) > 6 else given
+        raise InputError(f"widths must be the inputs and at least one layer, each from 1 to {_WIDEST:.0e}, got {some}")
+    return [int(width) for width in given]
+
+
+def check_scale(name: str, value: float) -> float:
+    """Return `value` if it is 0 or a number whose square float64 can hold.
+
+    Raises:
+        InputError: It is not.
+    """
+    number = check_number(name, value)
+    if number and not _LEAST <= number <= 1 / _LEAST:
+        raise InputError(f"{name} must be 0 or between {_LEAST:g} and {1 / _LEAST:g}, got {number:g}")
+    return number
+
+
+def check_share(name: str, value: float) -> float:
+    """Return `value` if it is a number in [0, 1].
+
+    Raises:
+        InputError: It is not.
+    """
+    number = check_number(name, value) if not isinstance(value, (int, float)) or value >= 0 else -1.0
+    if not 0 <= number <= 1:
+        raise InputError(f"{name} must be in [0, 1], got {value!r}")
+    return number
+
+
+def check_examples(examples: int) -> int:
+    """Return `examples` if it is a whole number, at least 1.
+
+    Raises:
+        InputError: It is not.
+    """
+    if isinstance(examples, bool) or not isinstance(examples, (int, np.integer)) or examples < 1:
+        raise InputError(f"examples must be a whole number, at least 1, got {examples!r}")
+    return int(examples)
 
 
 @functools.cache
@@ -224,7 +265,7 @@ def _nodes(kinks: tuple[float, ...] = ()) -> tuple[Array, Array]:
     return points.reshape(-1), mass / mass.sum()
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1 << 14)  # A few kB each: a deep network is followed several times.
 def _patterns(phi: Activation, q: float, c: float) -> tuple[Pattern, Pattern]:
     """The patterns of φ(y) and φ'(y) at variance q and correlation c."""
     root = math.sqrt(q)
@@ -277,22 +318,30 @@ class OutputGradient(NamedTuple):
 def output_gradient(classes: int, q: float, c: float, examples: int) -> OutputGradient:
     """The gradient of the cross entropy with labels that know nothing of the outputs; for one class, random signs."""
     generator = np.random.default_rng(0)
+    if classes * examples > _MOST:
+        raise InputError(
+            f"examples times classes must be at most {_MOST:,}, got {examples:,} times {classes:,}: take fewer examples"
+        )
     networks = max(4, _DRAWS // (classes * examples))
-    if classes == 1:
-        delta = generator.choice([-1.0, 1.0], (networks, examples, 1))
-    else:
-        shared = generator.standard_normal((networks, 1, classes))
-        own = generator.standard_normal((networks, examples, classes))
-        labels = generator.integers(classes, size=(networks, examples, 1))
-        delta = _softmax(math.sqrt(q) * (math.sqrt(c) * shared + math.sqrt(1 - c) * own))
-        np.put_along_axis(delta, labels, np.take_along_axis(delta, labels, 2) - 1, 2)
-    sums, squares = delta.sum(1), (delta**2).sum(1)
+    at_once = max(1, _DRAWS // (classes * examples))  # A few large batches are drawn one by one.
+    parts = []
+    for _ in range(networks // at_once):
+        if classes == 1:
+            delta = generator.choice([-1.0, 1.0], (at_once, examples, 1))
+        else:
+            shared = generator.standard_normal((at_once, 1, classes))
+            own = generator.standard_normal((at_once, examples, classes))
+            labels = generator.integers(classes, size=(at_once, examples, 1))
+            delta = _softmax(math.sqrt(q) * (math.sqrt(c) * shared + math.sqrt(1 - c) * own))
+            np.put_along_axis(delta, labels, np.take_along_axis(delta, labels, 2) - 1, 2)
+        parts.append((delta.sum(1), (delta**2).sum(1)))
+    sums, squares = (np.concatenate(drawn) for drawn in zip(*parts, strict=True))
     agreed = np.sort((sums**2).sum(1)) / (classes * examples)
     # Groups of like sums stand for all, so that the one class in C that is the label is among them as often as it is.
     order = np.argsort(sums, axis=None)
     groups = [np.array_split(drawn.reshape(-1)[order], _KEPT) for drawn in (sums, squares)]
     means = [np.array([group.mean() for group in part if group.size]) for part in groups]
-    return OutputGradient(float((delta**2).mean()), agreed, means[0], means[1])
+    return OutputGradient(float(squares.mean() / examples), agreed, means[0], means[1])
 
 
 def _output_spread(output: OutputGradient, value: Pattern) -> tuple[Array, Array]:

@@ -90,6 +90,8 @@ def check_number(name: str, value: float) -> float:
         number = float(value)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} must be a finite number >= 0, got {value!r}") from error
+    except OverflowError as error:
+        raise InputError(f"{name} must be a finite number >= 0, got a whole number beyond all floats") from error
     if not (math.isfinite(number) and number >= 0):
         raise InputError(f"{name} must be a finite number >= 0, got {number:g}")
     return number

@@ -12,14 +12,21 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from pruneinit.errors import InputError, unknown
 from pruneinit.meanfield.activations import Activation
-from pruneinit.meanfield.ensembles import check_widths, output_gradient
-from pruneinit.meanfield.gaussian import check_number, finite_moments, mesh
+from pruneinit.meanfield.ensembles import (
+    OutputGradient,
+    check_examples,
+    check_scale,
+    check_share,
+    check_widths,
+    output_gradient,
+)
+from pruneinit.meanfield.gaussian import finite_moments, mesh
 from pruneinit.meanfield.quadrature import Array, density
 from pruneinit.meanfield.spec import ActivationSpec
 from pruneinit.meanfield.spec import activation as resolved
@@ -27,7 +34,12 @@ from pruneinit.meanfield.spec import activation as resolved
 Padding = Literal["circular", "zeros"]
 Residual = Literal["none", "plain", "stable"]
 
+_MOST_BYTES = 1 << 33  # 8 GB
 _TERMS = 200  # Of the Hermite series; what is left of it is known in sum, and put at 1.5 times the last degree.
+
+
+def _whole(number: object) -> bool:
+    return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and int(number) >= 1
 
 
 @dataclass(frozen=True)
@@ -58,10 +70,14 @@ class Shape:
         for kind, given, known in (("padding", self.padding, Padding), ("residual", self.residual, Residual)):
             if given not in get_args(known):
                 raise unknown(kind, str(given), get_args(known))
-        if self.taps < 1 or self.taps % 2 == 0:
-            raise InputError(f"taps must be odd and at least 1, got {self.taps}")
-        if any(n < 1 for n in self.size):
-            raise InputError(f"size must be positive along each axis, got {self.size}")
+        if not _whole(self.taps) or self.taps % 2 == 0:
+            raise InputError(f"taps must be odd and at least 1, got {self.taps!r}")
+        if not isinstance(self.size, (tuple, list)) or not all(map(_whole, self.size)):
+            raise InputError(
+                f"size must be positive whole numbers, one for each axis, such as (28, 28), got {self.size!r}"
+            )
+        object.__setattr__(self, "taps", int(self.taps))
+        object.__setattr__(self, "size", tuple(map(int, self.size)))
         if self.taps > 1 and not self.size:
             raise InputError(f"taps={self.taps} needs a size, such as (28, 28)")
 
@@ -142,9 +158,58 @@ def stack_signals(
         >>> plain[-2].q / plain[0].q > 1e4, stable[-2].q / stable[0].q < 3
         (True, True)
     """
-    check_widths(widths)
+    widths, examples = check_widths(widths), check_examples(examples)
     phi = resolved(activation)
-    sigma_w, sigma_b = check_number("sigma_w", sigma_w), check_number("sigma_b", sigma_b)
+    sigma_w, sigma_b = check_scale("sigma_w", sigma_w), check_scale("sigma_b", sigma_b)
+    q_input, correlation = check_scale("q_input", q_input), check_share("correlation", correlation)
+    agreement = check_share("agreement", agreement)
+    if not isinstance(shape, Shape):
+        raise InputError(f"shape must be a Shape, got {shape!r}")
+    need = 4 * 8 * shape.positions**2 * len(widths)  # two covariances of the inputs and two of the outputs, each layer
+    if need > _MOST_BYTES:
+        raise InputError(
+            f"{shape.positions:,} positions and {len(widths) - 1} layers need {need / 1e9:,.0f} GB: take a smaller size"
+        )
+    follow = _followed(tuple(widths), phi, sigma_w, sigma_b, shape, q_input, correlation, examples)
+    cross = follow.output.cross(examples, agreement)
+    found = []
+    for way in follow.layers:
+        moment = way.same + (examples - 1) * cross * way.cross
+        if not moment > 0:
+            raise InputError("a score moment is 0 or infinite: change sigma_w, or take fewer layers")
+        found.append(StackLayer(way.fan_in, way.size, way.q, way.log_gradient, way.log_scale + math.log(moment)))
+    return found
+
+
+class _Way(NamedTuple):
+    """A layer of a stack, before it is known how far the gradients of two examples agree, in which m^l is linear."""
+
+    fan_in: int
+    size: int
+    q: float
+    log_gradient: float
+    log_scale: float  # of both parts of the moment:
+    same: float  # from one example,
+    cross: float  # and from two, where their gradients at the output have the covariance 1.
+
+
+class _Follow(NamedTuple):
+    output: OutputGradient
+    layers: tuple[_Way, ...]
+
+
+@functools.lru_cache(maxsize=4)  # Networks that differ in `agreement` alone are followed once.
+def _followed(
+    widths: tuple[int, ...],
+    phi: Activation,
+    sigma_w: float,
+    sigma_b: float,
+    shape: Shape,
+    q_input: float,
+    correlation: float,
+    examples: int,
+) -> _Follow:
+    """One pass forward and one back."""
     branches = len(widths) - 3  # layers 2 to L - 1
     if shape.residual != "none" and len(set(widths[1:-1])) > 1:
         raise InputError(f"residual layers must have equal widths, got {list(widths[1:-1])}")
@@ -163,23 +228,27 @@ def stack_signals(
         ys.append([share * y + part * z for y, z in zip(ys[-1], fresh, strict=True)] if shortcut else fresh)
         pairs = list(_duals(phi, ys[-1], derivative=False))
     inputs.append(pairs)
+    if not np.trace(pairs[0]) > 0:
+        raise InputError("the variance is 0 at the output: without biases, nothing reaches it")
     logits = [sigma_b**2 + sigma_w**2 * float(np.trace(pair)) / points for pair in pairs]
     output = output_gradient(widths[-1], logits[0], min(1.0, logits[1] / logits[0]), examples)
-    same, cross = output.same, output.cross(examples, agreement)
+    same = output.same
     fan_in = widths[-2] * points
-    rest = examples - 1
+    log_weight = 2 * math.log(sigma_w) - math.log(examples)
+    own, between = (float(np.trace(pair)) / points for pair in pairs)
     found = [
-        StackLayer(
+        _Way(
             fan_in,
             fan_in * widths[-1],
             logits[0],
             math.log(same),
-            math.log(sigma_w**2 / fan_in * (same * np.trace(pairs[0]) + rest * cross * np.trace(pairs[1])) / points)
-            - math.log(examples),
+            log_weight - math.log(fan_in),
+            same * own,
+            between,
         )
     ]
     back = sigma_w**2 * widths[-1] / fan_in
-    signal = [np.eye(points) * back * same, np.eye(points) * back * cross]
+    signal = [np.eye(points) * back * same, np.eye(points) * back]
     through = [np.zeros((points, points))] * 2  # what the shortcuts bring
     scale = 0.0
     for layer in range(len(widths) - 3, -1, -1):
@@ -191,23 +260,24 @@ def stack_signals(
         shortcut = layer > 0 and shape.residual != "none"
         weight = part if shortcut else 1.0
         fan_in = widths[layer] * shape.kernel
-        seen = sum(
-            count * float((g * _mean_over_taps(x, shape)).sum())
-            for count, g, x in zip((1, rest), gradient, inputs[layer], strict=True)
+        own, between = (
+            float((g * _mean_over_taps(x, shape)).sum()) for g, x in zip(gradient, inputs[layer], strict=True)
         )
         found.append(
-            StackLayer(
+            _Way(
                 fan_in,
                 fan_in * widths[layer + 1],
                 float(np.trace(ys[layer][0])) / points,
                 scale,
-                scale + math.log(weight * sigma_w**2 / fan_in * seen / examples),
+                scale + log_weight + math.log(weight / fan_in),
+                own,
+                between,
             )
         )
         factor = weight * sigma_w**2 * widths[layer + 1] / widths[layer]
         signal = [factor * _mean_over_taps(g, shape) for g in gradient]
         through = gradient if shortcut else [np.zeros_like(g) for g in gradient]
-    return found[::-1]
+    return _Follow(output, tuple(found[::-1]))
 
 
 def _mean_over_taps(pair: Array, shape: Shape) -> Array:
@@ -218,6 +288,8 @@ def _mean_over_taps(pair: Array, shape: Shape) -> Array:
     array = pair.reshape(*size, *size)
     total = np.zeros_like(array)
     for shift in itertools.product(range(-(shape.taps // 2), shape.taps // 2 + 1), repeat=len(size)):
+        if shape.padding == "zeros" and any(abs(s) >= n for s, n in zip(shift, size, strict=True)):
+            continue  # A tap that is beyond the border at every position.
         if shape.padding == "circular":
             total += np.roll(array, (*shift, *shift), axis=tuple(range(2 * len(size))))
         else:

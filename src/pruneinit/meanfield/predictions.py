@@ -10,8 +10,7 @@ from typing import Literal, get_args
 from pruneinit.errors import InputError, check_sparsity, unknown
 from pruneinit.meanfield.bounds import magnitude_bound, snip_bound
 from pruneinit.meanfield.curves import Critical, Curve
-from pruneinit.meanfield.ensembles import LayerSignal, check_widths, signals
-from pruneinit.meanfield.gaussian import check_number
+from pruneinit.meanfield.ensembles import LayerSignal, check_examples, check_scale, check_widths, signals
 from pruneinit.meanfield.kernels import Shape, StackLayer, stack_signals
 from pruneinit.meanfield.laws import Law
 from pruneinit.meanfield.spec import ActivationSpec
@@ -20,6 +19,7 @@ CriterionName = Literal["snip", "magnitude"]
 LawName = Literal["neurons", "plain"]
 
 FULLY_CONNECTED = Shape()
+_LARGEST_LOG = 1e5  # A network of 10^4 layers far off the edge has less.
 _AGREEMENTS = (0.1, 0.3, 0.5, 0.7, 0.9)  # Networks that stand for all: `signals` says in what they differ.
 
 
@@ -72,9 +72,10 @@ class Prediction:
 
     @property
     def conditioning(self) -> float:
-        """The largest score moment over the smallest."""
+        """The largest score moment over the smallest; infinite where float64 cannot hold it."""
         logs = [layer.log_moment for layer in self.layers]
-        return math.exp(min(max(logs) - min(logs), 709.0))
+        spread = max(logs) - min(logs)
+        return math.exp(spread) if spread < 709 else math.inf
 
     def __str__(self) -> str:
         lines = [f"{'layer':>5} {'inputs':>8} {'outputs':>8} {'m / m^L':>10} {'density':>9}"]
@@ -137,15 +138,17 @@ def predict(
         >>> found.densities[2] > 10 * found.densities[-2], round(found.critical.sparsity, 2), found.critical.layer
         (True, 0.85, 'layer 49')
     """
-    check_widths(widths)
+    widths, examples = check_widths(widths), check_examples(examples)
     check_sparsity(sparsity)
     for kind, given, known in (("criterion", criterion, CriterionName), ("law", law, LawName)):
         if given not in get_args(known):
             raise unknown(kind, str(given), get_args(known))
-    if check_number("sigma_w", sigma_w) == 0:
+    if not isinstance(shape, Shape):
+        raise InputError(f"shape must be a Shape, got {shape!r}")
+    sigma_w = check_scale("sigma_w", sigma_w)
+    if sigma_w == 0:
         raise InputError("sigma_w must be above 0, got 0")
-    if log_moments is not None and len(log_moments) != len(widths) - 1:
-        raise InputError(f"log_moments must have a number for each of {len(widths) - 1} layers, got {len(log_moments)}")
+    measured = None if log_moments is None else _checked(log_moments, len(widths) - 1)
     names = [f"layer {number}" for number in range(1, len(widths))]
     fans = [shape.kernel * width for width in widths[:-2]] + [widths[-2] * shape.positions]
     sizes = {name: fan * out for name, fan, out in zip(names, fans, widths[1:], strict=True)}
@@ -165,7 +168,7 @@ def predict(
                 found = stack_signals(
                     widths, activation, sigma_w, sigma_b, shape, examples=examples, agreement=agreement, **data
                 )
-            logs = [layer.log_moment for layer in found] if log_moments is None else list(log_moments)
+            logs = [layer.log_moment for layer in found] if measured is None else list(measured)
             networks.append([(log, _law(found[i], law, log)) for i, log in enumerate(logs)])
         bound = _snip_bound(widths, activation, sigma_w, sigma_b) if shape.residual == "none" else 1.0
     curves = [Curve.of(dict(zip(names, (law for _, law in n), strict=True)), sizes) for n in networks]
@@ -181,6 +184,20 @@ def predict(
     rows = zip(names, fans, widths[1:], logs, strict=True)
     layers = [PredictedLayer(name, fan, out, log - logs[-1], densities[name]) for name, fan, out, log in rows]
     return Prediction(tuple(layers), sparsity, critical, bound, curve)
+
+
+def _checked(log_moments: Sequence[float], layers: int) -> list[float]:
+    try:
+        found = [float(number) for number in log_moments]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"log_moments must be {layers} numbers, got {log_moments!r}") from error
+    if len(found) != layers:
+        raise InputError(f"log_moments must have a number for each of {layers} layers, got {len(found)}")
+    if not all(abs(number) <= _LARGEST_LOG for number in found):
+        raise InputError(
+            f"log_moments must be logarithms between -{_LARGEST_LOG:g} and {_LARGEST_LOG:g}, got {found[:4]}"
+        )
+    return found
 
 
 def _law(layer: LayerSignal | StackLayer, name: LawName, log_moment: float) -> Law:

@@ -1,6 +1,6 @@
 """What a run has to show: web pages and tables for the terminal, made from its folder alone."""
 
-from pruneinit.report.diagnosis import diagnosis_table, facts, write_diagnosis
+from pruneinit.report.diagnosis import check_diagnosis, diagnosis_table, facts, write_diagnosis
 from pruneinit.report.edge import Edges, check_page, find_edges, write_edges
 from pruneinit.report.page import write_comparison, write_index, write_report
 from pruneinit.report.phases import TEXT, diagram_of, phase_text
@@ -28,6 +28,7 @@ __all__ = [
     "Result",
     "RunRecord",
     "Stage",
+    "check_diagnosis",
     "check_page",
     "diagnosis_table",
     "diagram_of",

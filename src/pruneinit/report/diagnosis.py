@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pruneinit.diagnosis import Diagnosis, Layer
+from pruneinit.errors import InputError
 from pruneinit.forecasting import SPARSITIES
 from pruneinit.propagation import Signal
 from pruneinit.report import captions
@@ -59,6 +61,20 @@ def write_diagnosis(found: Diagnosis, out: str | Path, title: str) -> Path:
     )
 
 
+def check_diagnosis(out: str | Path) -> None:
+    """Refuse a file that `write_diagnosis` could not write, before the work.
+
+    Raises:
+        InputError: `out` is a folder, or cannot be made where it is to be.
+    """
+    file = Path(out)
+    if file.is_dir():
+        raise InputError(f"cannot write {str(out)!r}: it is a folder; give the name of a file in it")
+    above = next(folder for folder in file.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"cannot write {file}: {above} is no folder you may write to; choose another")
+
+
 def facts(found: Diagnosis) -> list[tuple[str, str]]:
     """The numbers that sum a diagnosis up, with their names."""
     rows = [("sparsity", f"{found.sparsity:.5g}")]
@@ -78,6 +94,8 @@ def facts(found: Diagnosis) -> list[tuple[str, str]]:
 
 def _factor(value: float) -> str:
     """A factor, written out as long as that can be read."""
+    if not math.isfinite(value):
+        return "without bound"
     return f"{float(number(value)):,.0f}" if 1000 <= value < 1e7 else number(value)
 
 
