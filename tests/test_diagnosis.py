@@ -4,7 +4,8 @@ from torch import nn
 
 import pruneinit as pi
 from problems import IDS, PROBLEMS
-from pruneinit.diagnosis import Diagnosis, Layer
+from pruneinit.diagnosis import Diagnosis
+from pruneinit.findings import Layer
 from pruneinit.propagation import Signal
 from wide import batch, mlp
 
@@ -109,7 +110,7 @@ def test_the_forecast_stands_beside_the_masks():
     "moments, gradients, words",
     [
         ([1.0, 0.9, 1.1, 1.0], [1.0, 1.0, 1.0, 1.0], "close to the Edge of Chaos"),
-        ([1.0, 0.9, 1.1, 1.0], [1.0, 1.0, 2.0, 2.0], "gradient arrives, changed by"),
+        ([1.0, 0.9, 1.1, 1.0], [1.0, 1.0, 2.0, 2.0], "gradient arrives, its square changed by"),
         ([1.0, 0.9, 1.1, 1.0], [1e-9, 1e-6, 1.0, 1.0], "gradient vanishes"),
         ([1.0, 0.9, 1.1, 1.0], [1e9, 1e6, 1.0, 1.0], "gradient explodes"),
         ([1.0, 0.9, 1.1, 1.0], [0.0, 0.0, 1.0, 1.0], "No gradient comes back"),
@@ -263,3 +264,19 @@ def test_a_network_without_any_gradient_is_told_so():
     nn.init.zeros_(model[4].weight)
     masks = dict(one_weight_each(model)) | {"0.weight": torch.zeros(16, 8).bool()}
     assert pi.diagnose(model, [data], pi.Masks(masks)).advice[0].startswith("Every score is 0")
+
+
+def test_examples_that_a_pruned_network_cannot_tell_apart_are_named():
+    found = diagnosed("tanh", 1.3041, 0.2)
+    stage = list(found.stages["pruned"].items())
+    first = next(name for i, (name, _) in enumerate(stage) if all(s.correlation >= 0.995 for _, s in stage[i:]))
+    assert f"From {first} on all examples look the same." in found.verdict
+    model, data = mlp([64] + [200] * 9 + [10], "tanh", 1.3041, 0.2, 0), batch(64, 128, 10, 0)
+    assert "look the same" not in pi.diagnose(model, [data]).verdict
+
+
+def test_few_layers_must_change_a_gradient_much_before_it_vanishes():
+    layers = tuple(Layer(str(i), "linear", (5, 5), 25, 15, 15) for i in range(4))
+    for gradient, words in ((0.02, "gradient arrives"), (1e-4, "gradient vanishes")):
+        stage = {str(i): Signal(1.0, None, g) for i, g in enumerate([gradient, gradient, 1.0, 1.0])}
+        assert words in Diagnosis(layers, {"pruned": stage}).verdict

@@ -161,3 +161,25 @@ def test_scores_of_other_weights_are_refused(change):
 def test_what_is_no_criterion_is_refused(criterion):
     with pytest.raises(pi.InputError, match=r"such as Snip\(\)"):
         pi.forecast(nn.Linear(2, 2), None, criterion)
+
+
+def test_the_remedy_is_that_of_the_network():
+    residual = pi.models.build("resnet32", input_shape=(1, 8, 8), classes=10, width=8)
+    pi.edge_of_chaos_(residual, "relu", generator=torch.Generator().manual_seed(0))
+    images = torch.randn(32, 1, 8, 8), torch.randint(10, (32,))
+    found = pi.forecast(residual, [images], norm="batch")
+    assert (found.branches, found.stable) == (15, False)
+    assert "stabilize_residuals_" in found.advice[0]
+    assert "score moments differ" in str(found)
+    pi.stabilize_residuals_(residual, images[0][:1])
+    stable = pi.forecast(residual, [images], norm="batch")
+    assert stable.stable
+    assert not any("stabilize_residuals_" in line for line in stable.advice)
+    data = batch(64, 32, 10, 0)
+    chaotic = pi.forecast(mlp([64] + [100] * 19 + [10], "tanh", 2.5, 0.2, 0), [data])
+    assert "edge_of_chaos_" in chaotic.advice[0]
+    edge = pi.forecast(mlp([64] + [100] * 19 + [10], "tanh", 1.3041, 0.2, 0), [data])
+    assert edge.advice == ()
+    uneven = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
+    nn.init.normal_(uneven[2].weight, 0, 1e-4)
+    assert "scope='erk'" in pi.forecast(uneven, [data]).advice[0]

@@ -3,136 +3,43 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pruneinit.batch import Batches, each
 from pruneinit.criteria import Criterion
 from pruneinit.errors import InputError
 from pruneinit.expectation import expected_signals
-from pruneinit.forecasting import Forecast, forecast
+from pruneinit.findings import Findings, Layer
+from pruneinit.forecasting import forecast, shortcuts
 from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights
 from pruneinit.masks import Masks, check_masks
 from pruneinit.meanfield import ActivationSpec
-from pruneinit.propagation import Signal, chi_hat, signals, signals_of
+from pruneinit.propagation import Signal, signals, signals_of
 from pruneinit.reach import effective_masks
-from pruneinit.reparametrize import Scale, chain, reparametrized, tensor_without
+from pruneinit.reparametrize import Scale, chain, tensor_without
 from pruneinit.rescale import rescaling_factors
-from pruneinit.residual import find_residuals
 from pruneinit.survivors import current_masks
-from pruneinit.verdicts import advice, judged, verdict
+from pruneinit.verdicts import advice, verdict
 from pruneinit.weights import listed
 
 _NEXT_TO_NOTHING = 1e-7  # of a layer
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One weight of a diagnosed model.
-
-    Attributes:
-        name: The weight's name.
-        kind: The kind of its layer.
-        shape: The dense tensor's shape.
-        total: How many values there are.
-        kept: How many are kept.
-        alive: How many of these lie on a path from an input to an output; None where it was not looked for.
-        expected: The density that the plain law gives this layer at the sparsity of the whole; None without a forecast.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    total: int
-    kept: int
-    alive: int | None = None
-    expected: float | None = None
-
-    @property
-    def density(self) -> float:
-        """The fraction kept."""
-        return self.kept / self.total if self.total else 1.0
-
-
 @dataclass(frozen=True, eq=False)
-class Diagnosis:
-    """The layers of a model in the order in which they run, and what passes through them; `print` it.
-
-    Attributes:
-        layers: The weights.
-        stages: What each layer puts out and gets back: `"dense"` before pruning, `"pruned"` with the masks,
-            `"rescaled"` with calibrated factors on top; of a sparsified model the stages it has gone through itself.
-        expected: What mean-field theory expects of the dense network, from the scales of its weights; empty where it is
-            no plain stack.
-        forecast: Of the criterion, where the model is dense and there are batches.
-        branches: How many residual branches the model has, where they could be seen.
-        stable: Whether these are divided already (Stable ResNet).
-        judge: The stage that the verdict is about; None for the model as it was given, with its masks.
-    """
-
-    layers: tuple[Layer, ...]
-    stages: Mapping[str, Mapping[str, Signal]] = field(default_factory=dict)
-    expected: Mapping[str, Signal] = field(default_factory=dict)
-    forecast: Forecast | None = None
-    branches: int = 0
-    stable: bool = False
-    judge: str | None = None
-
-    @property
-    def sparsity(self) -> float:
-        """The fraction of the weights removed."""
-        return 1 - sum(layer.kept for layer in self.layers) / sum(layer.total for layer in self.layers)
-
-    @property
-    def effective_sparsity(self) -> float | None:
-        """The fraction of the weights that are removed or on no path; None where it was not looked for."""
-        alive = [layer.alive for layer in self.layers if layer.alive is not None]
-        if len(alive) < len(self.layers):
-            return None
-        return 1 - sum(alive) / sum(layer.total for layer in self.layers)
-
-    @property
-    def empty(self) -> tuple[str, ...]:
-        """The weights of which nothing is left."""
-        return tuple(layer.name for layer in self.layers if not layer.kept)
-
-    @property
-    def cut_off(self) -> tuple[str, ...]:
-        """The weights of which something is left, but nothing on a path from an input to an output."""
-        return tuple(layer.name for layer in self.layers if layer.kept and layer.alive == 0)
-
-    @property
-    def scarce(self) -> tuple[str, ...]:
-        """The weights of which less than one value for each output neuron is left, but not nothing."""
-        return tuple(layer.name for layer in self.layers if 0 < layer.kept < min(layer.shape[0], layer.total))
-
-    @property
-    def conditioning(self) -> float | None:
-        """The largest score moment over the smallest; None without a forecast."""
-        return None if self.forecast is None else self.forecast.conditioning
-
-    def chi(self, stage: str) -> float | None:
-        """χ as the network shows it at a stage: by how much the gradient's square grows per layer on its way back.
-
-        Raises:
-            InputError: There is no such stage.
-        """
-        if stage not in self.stages:
-            there = ", ".join(self.stages) or "none without batches"
-            raise InputError(f"there is no stage {stage!r}; there is {there}")
-        return chi_hat(self.stages[stage])
+class Diagnosis(Findings):
+    """What was measured of a model, and what it means; `print` it for a table, a verdict and advice."""
 
     @property
     def collapsed(self) -> bool:
         """Layer collapse: nothing of a layer is left, or on a path, or no finite signal or gradient gets through."""
         if self.empty or any(layer.alive == 0 for layer in self.layers):
             return True
-        stage = judged(self)
+        stage = self.stage
         if stage is None:
             return False
         now = list(self.stages[stage].values())
@@ -165,7 +72,8 @@ class Diagnosis:
             lines.append(row + ("  empty" if not layer.kept else ""))
         effective = self.effective_sparsity
         lines.append(f"sparsity {self.sparsity:.4g}" + ("" if effective is None else f", effective {effective:.4g}"))
-        return "\n".join([*lines, self.verdict, *self.advice])
+        said = [textwrap.fill(text, 100, subsequent_indent="  ") for text in (self.verdict, *self.advice)]
+        return "\n".join([*lines, *said])
 
 
 def diagnose(
@@ -251,25 +159,11 @@ def diagnose(
         )
         for name in order
     )
-    branches = _branches(model, batches[0])
-    marked = [link for name in reparametrized(model) for link in chain(model, name)]
-    stable = any(isinstance(link, Scale) and link.role == "branch" for link in marked)
-    return Diagnosis(layers, stages, expected, found, branches, stable)
+    return Diagnosis(layers, stages, expected, found, *shortcuts(model, batches[0]))
 
 
 def _same(one: Masks, other: Masks) -> bool:
     return one.keys() == other.keys() and all(torch.equal(mask.cpu(), other[n].cpu()) for n, mask in one.items())
-
-
-def _branches(model: nn.Module, batch: Any) -> int:
-    """How many residual branches there are, as far as they can be seen from a batch `(x, y)`."""
-    example = batch[0] if isinstance(batch, (tuple, list)) and batch else None
-    if not isinstance(example, Tensor) or not example.dim():
-        return 0
-    try:
-        return len(find_residuals(model, example[:1]))
-    except InputError:
-        return 0
 
 
 def _stages(

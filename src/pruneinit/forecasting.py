@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +20,9 @@ from pruneinit.meanfield.curves import Critical, Curve
 from pruneinit.meanfield.laws import Base, Law
 from pruneinit.pruning import all_kept
 from pruneinit.reach import reacher
+from pruneinit.remedies import UNEVEN, drifts, remedy
+from pruneinit.reparametrize import Scale, chain, reparametrized
+from pruneinit.residual import find_residuals
 from pruneinit.selection import check_scores, ordered_keys, select
 from pruneinit.weights import Patterns, listed
 
@@ -57,11 +62,15 @@ class Forecast:
         layers: In the order of the model.
         curve: The densities at every sparsity, counted from the scores.
         law: The same by the theory's plain law, from each layer's score moment m^l alone.
+        branches: How many residual branches the model has, where they could be seen from a batch.
+        stable: Whether they are divided already (Stable ResNet).
     """
 
     layers: tuple[ForecastLayer, ...]
     curve: Curve
     law: Curve
+    branches: int = 0
+    stable: bool = False
     _effective: Callable[[float], float] | None = field(default=None, repr=False)
 
     @property
@@ -85,7 +94,19 @@ class Forecast:
         Raises:
             InputError: The sparsity is out of range.
         """
-        return self.curve.densities(sparsity)
+        lost = self.empty(sparsity)
+        return {name: 0.0 if name in lost else share for name, share in self.curve.densities(sparsity).items()}
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """The remedy where one threshold serves some layers far worse than others; empty where it does not.
+
+        Whether rescaling is needed does not show in the scores: `diagnose` measures it.
+        """
+        if self.conditioning < UNEVEN:
+            return ()
+        off = not self.branches and drifts([layer.moment for layer in self.layers])
+        return (remedy(self.conditioning, branches=self.branches, stable=self.stable, off_edge=off),)
 
     def empty(self, sparsity: float) -> tuple[str, ...]:
         """The weights of which nothing is left at a sparsity.
@@ -118,7 +139,7 @@ class Forecast:
             lines.append(f"{layer.name:{width}} {share:>10.3g} {layer.lost:>9.5f} {cells}")
         critical = self.critical
         lines.append(f"critical sparsity {critical.sparsity:.5f}: {critical.layer} is the first to be lost")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(textwrap.fill(text, 100, subsequent_indent="  ") for text in self.advice)])
 
 
 def forecast(
@@ -187,7 +208,23 @@ def forecast(
     if batches is None:
         return Forecast(layers, _counted(scores, sizes), law)
     alive = reacher(model, batches, loss)
-    return Forecast(layers, _counted(scores, sizes), law, lambda sparsity: alive(select(scores, sparsity)).sparsity)
+
+    def effective(sparsity: float) -> float:
+        return alive(select(scores, sparsity)).sparsity
+
+    return Forecast(layers, _counted(scores, sizes), law, *shortcuts(model, batches[0]), effective)
+
+
+def shortcuts(model: nn.Module, batch: Any) -> tuple[int, bool]:
+    """How many residual branches can be seen from a batch `(x, y)`, and whether they are divided already."""
+    example = batch[0] if isinstance(batch, (tuple, list)) and batch else None
+    try:
+        seen = isinstance(example, Tensor) and example.dim() > 0
+        branches = len(find_residuals(model, example[:1])) if seen and example is not None else 0
+    except InputError:
+        branches = 0
+    marked = (link for name in reparametrized(model) for link in chain(model, name))
+    return branches, any(isinstance(link, Scale) and link.role == "branch" for link in marked)
 
 
 def _law(layer: ForecastLayer) -> Law:

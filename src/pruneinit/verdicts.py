@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from pruneinit.findings import Findings
 from pruneinit.propagation import Signal
-
-if TYPE_CHECKING:
-    from pruneinit.diagnosis import Diagnosis
+from pruneinit.remedies import remedy, rounded
 
 LOST = 1e3  # A signal that is smaller by this factor than the dense network's is as good as gone.
 FADED = 30  # A gradient's square may change by this factor through the whole network, which still trains.
-UNEVEN = 100  # Score moments further apart than this leave some layers next to nothing.
-NEAR = 0.1  # |log χ| that counts as close to the Edge of Chaos.
+NEAR = 0.1  # |log χ| that counts as close to the Edge of Chaos,
+FAR = 0.7  # and as far from it, however few layers there are.
+ALIKE = 0.995  # A correlation between any two examples from which on they are the same to a layer.
+DEEP = 4  # Inner layers from which on a change is one of depth; a change over fewer must be as large as LOST.
 
 
-def verdict(found: Diagnosis) -> str:
+def verdict(found: Findings) -> str:
     """The state of the network as it is to be trained, in a few sentences.
 
     Of a dense model with masks it is the pruned network that is judged: that rescaling would help is advice.
     """
     parts = _emptiness(found)
-    stage = judged(found)
+    stage = found.stage
     if stage is None:
         return " ".join(parts or ["No layer is empty; pass batches to see what signal passes."])
     if not found.stages[stage]:
@@ -36,31 +36,33 @@ def verdict(found: Diagnosis) -> str:
     if found.effective_sparsity == 1:
         lost = "What comes out is made of biases alone"
         return " ".join([*parts, f"{lost}." if found.empty else f"No weight kept is on a path to the output. {lost}."])
-    return " ".join([*parts, _forward(found, stage), _backward(found, stage)])
+    return " ".join([*parts, _forward(found, stage), *_alike(found, stage), _backward(found, stage)])
 
 
-def advice(found: Diagnosis) -> tuple[str, ...]:
+def advice(found: Findings) -> tuple[str, ...]:
     """What would help: the paper's remedies, where the numbers say that they apply."""
     lines = []
     dense = through(found.stages["dense"]) if "dense" in found.stages else None
-    off = dense is not None and not found.branches and _worse(dense) > FADED
+    chi = found.chi("dense") if "dense" in found.stages else None
+    far = chi is not None and abs(math.log(chi)) > FAR
+    off = dense is not None and not found.branches and (_worse(dense) > FADED or far)
     if off:
         phase = "ordered" if (dense or 0) < 1 else "chaotic"
         lines.append(
-            f"Already before pruning the network is in the {phase} phase: its gradient changes by {_times(dense)} on "
-            "the way back. Initialise on the Edge of Chaos: edge_of_chaos_(model)."
+            f"Already before pruning the network is in the {phase} phase: the square of its gradient changes "
+            f"{_by(dense)} on the way back. Initialise on the Edge of Chaos: edge_of_chaos_(model)."
         )
-    if found.empty or found.scarce:
-        lines.append(_starved(found, off))
-    if judged(found) == "pruned" and not found.empty and found.effective_sparsity != 1:
+    elif found.empty or found.scarce:
+        lines.append(_starved(found))
+    if found.stage == "pruned" and not found.empty and found.effective_sparsity != 1:
         pruned, rescaled = (through(found.stages.get(stage, {})) for stage in ("pruned", "rescaled"))
         if _worse(pruned) > FADED and _worse(rescaled) < _worse(pruned) / 10:
             lines.append(
-                "Rescale the survivors, rescale_(model, batches, masks=masks): the gradient would then change by "
-                f"{_times(rescaled)} on the way back, instead of {_times(pruned)}."
+                "Rescale the survivors, rescale_(model, batches, masks=masks): the square of the gradient would then "
+                f"change {_by(rescaled)} on the way back, instead of {_by(pruned)}."
             )
     dead = _dead(found)
-    if dead == 1 and not found.empty and found.stages.get(judged(found) or ""):
+    if dead == 1 and not found.empty and found.stages.get(found.stage or ""):
         lines.append("prune(..., effective=True) keeps weights only where they are on a path from input to output.")
     elif 0.01 < dead < 1:
         lines.append(
@@ -68,16 +70,6 @@ def advice(found: Diagnosis) -> tuple[str, ...]:
             "spends them where they count."
         )
     return tuple(lines)
-
-
-def judged(found: Diagnosis) -> str | None:
-    """The stage that is about to be trained: the last one, but for the mere try of rescaling a dense model."""
-    if not found.stages:
-        return None
-    if found.judge in found.stages:
-        return found.judge
-    names = list(found.stages)
-    return "pruned" if "dense" in names and "pruned" in names else names[-1]
 
 
 def through(signals: Mapping[str, Signal]) -> float | None:
@@ -95,7 +87,7 @@ def through(signals: Mapping[str, Signal]) -> float | None:
     return squares[0] / squares[-1]
 
 
-def _emptiness(found: Diagnosis) -> list[str]:
+def _emptiness(found: Findings) -> list[str]:
     if found.empty:
         verb, it = ("is", "it") if len(found.empty) == 1 else ("are", "them")
         if found.effective_sparsity is None:
@@ -114,12 +106,12 @@ def _emptiness(found: Diagnosis) -> list[str]:
     return []
 
 
-def _count(names: tuple[str, ...], found: Diagnosis) -> str:
+def _count(names: tuple[str, ...], found: Findings) -> str:
     total = len(found.layers)
     return "The only layer" if total == 1 else f"{len(names)} of {total} layers"
 
 
-def _forward(found: Diagnosis, stage: str) -> str:
+def _forward(found: Findings, stage: str) -> str:
     now, dense = found.stages[stage], found.stages.get("dense")
     if dense is None or stage == "dense":
         values = [signal.second_moment for signal in now.values()]
@@ -135,49 +127,52 @@ def _forward(found: Diagnosis, stage: str) -> str:
         return f"The signal dies {where}: it has {ratios[name]:.1g} of the dense network's second moment."
     if ratios[name] > LOST:
         return f"The signal explodes {where}: it has {ratios[name]:.1g} times the dense network's second moment."
-    return f"The signal passes: its second moment stays within {_round(_worse(ratios[name]))}x of the dense network's."
+    return f"The signal passes: its second moment stays within {rounded(_worse(ratios[name]))}x of the dense network's."
 
 
-def _backward(found: Diagnosis, stage: str) -> str:
+def _alike(found: Findings, stage: str) -> list[str]:
+    """From where on any two examples look the same, where the dense network can still tell them apart."""
+    now, dense = found.stages[stage], found.stages.get("dense", {})
+    first = None
+    for name, signal in reversed(list(now.items())):
+        before = dense[name].correlation if name in dense else None
+        if signal.correlation is None or signal.correlation < ALIKE or (before is not None and before > ALIKE):
+            break
+        first = name
+    if first is None or first == next(iter(now)):
+        return []
+    return [f"From {first} on all examples look the same."]
+
+
+def _backward(found: Findings, stage: str) -> str:
     chi, change = found.chi(stage), through(found.stages[stage])
     if any(signal.gradient == 0 for signal in found.stages[stage].values()):
         return "No gradient comes back to some layers: they cannot learn."
     if change is None or chi is None:
         return "There are too few layers to tell how the gradient travels."
-    measured = f"χ = {chi:.3g} a layer, measured on the gradient"
     if found.branches:
-        return (
-            f"Between its branches the gradient changes by {_times(change)} ({measured}); shortcuts carry it past them."
-        )
-    if change < 1 / FADED:
-        return (
-            f"Its gradient vanishes on the way back, by {_times(change)}: the first layers hardly learn ({measured})."
-        )
-    if change > FADED:
-        return f"Its gradient explodes on the way back, by {_times(change)}: training is unstable ({measured})."
+        return f"Between its branches the square of the gradient changes {_by(change)}; shortcuts carry it past them."
+    measured = f"χ = {chi:.3g} a layer, measured on the gradient"
+    inner = sum(signal.gradient is not None for signal in found.stages[stage].values()) - 2
+    limit = FADED if inner >= DEEP else LOST
+    if change < 1 / limit:
+        return f"The gradient vanishes on the way, its square {_by(change)}: first layers hardly learn ({measured})."
+    if change > limit:
+        return f"The gradient explodes on the way back, its square {_by(change)}: training is unstable ({measured})."
     if abs(math.log(chi)) < NEAR:
-        return f"Its gradient arrives: the network is close to the Edge of Chaos ({measured})."
-    return f"Its gradient arrives, changed by {_times(change)} ({measured})."
+        return f"The gradient arrives: the network is close to the Edge of Chaos ({measured})."
+    return f"The gradient arrives, its square changed {_by(change)} ({measured})."
 
 
-def _starved(found: Diagnosis, off: bool) -> str:
-    uneven = found.conditioning
-    if len(found.layers) == 1:
+def _starved(found: Findings) -> str:
+    if len(found.layers) == 1 or found.conditioning is None:
         return "Take fewer weights away."
-    if uneven is None or uneven < UNEVEN:
-        return "Take fewer weights away, or share the sparsity out by layer: prune(..., scope='erk')."
     if found.forecast is not None and not any(layer.largest for layer in found.forecast.layers):
         return "Every score is 0, no gradient reaches a weight: look at the data, the initialisation and the loss."
-    size = "without bound" if math.isinf(uneven) else f"by {_round(uneven)}x"
-    text = f"The layers' score moments differ {size}, so one threshold starves some of them. "
-    if found.branches and not found.stable:
-        return text + "Divide the residual branches: stabilize_residuals_(model, example), the Stable ResNet."
-    if off:
-        return text + "On the Edge of Chaos they would not."
-    return text + "Share the sparsity out by layer: prune(..., scope='erk')."
+    return remedy(found.conditioning, branches=found.branches, stable=found.stable, off_edge=False)
 
 
-def _dead(found: Diagnosis) -> float:
+def _dead(found: Findings) -> float:
     """The share of the kept weights that lie on no path."""
     kept = sum(layer.kept for layer in found.layers)
     alive = sum(layer.kept if layer.alive is None else layer.alive for layer in found.layers)
@@ -191,21 +186,11 @@ def _worse(change: float | None) -> float:
     return max(change, 1 / change)
 
 
-def _times(change: float | None) -> str:
+def _by(change: float | None) -> str:
     worse = _worse(change)
-    return "all of it" if worse == math.inf else f"a factor of {_round(worse)}"
-
-
-def _round(factor: float) -> str:
-    """A factor to one digit above 10, and two below: 1.4, 60, 9e+05.
-
-    Example:
-        >>> [_round(factor) for factor in (1.44, 9.96, 14.0, 96.0, 8_900.0, 9e5)]
-        ['1.4', '10', '10', '100', '9,000', '9e+05']
-    """
-    if factor < 9.95:
-        return f"{factor:.2g}"
-    return f"{float(f'{factor:.1g}'):,.0f}" if factor < 99_500 else f"{factor:.0e}"
+    if worse == math.inf:
+        return "to nothing"
+    return "hardly at all" if worse < 1.5 else f"by a factor of {rounded(worse)}"
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -7,7 +7,8 @@ from rich.console import Console
 from torch import nn
 
 import pruneinit as pi
-from pruneinit.diagnosis import Diagnosis, Layer
+from pruneinit.diagnosis import Diagnosis
+from pruneinit.findings import Layer
 from pruneinit.propagation import Signal
 from pruneinit.report import check_diagnosis, diagnosis_table, facts, write_diagnosis
 from wide import batch, mlp

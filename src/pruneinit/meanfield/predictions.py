@@ -207,7 +207,7 @@ def _law(layer: LayerSignal | StackLayer, name: LawName, log_moment: float) -> L
 
 
 def _snip_bound(widths: Sequence[int], activation: ActivationSpec, sigma_w: float, sigma_b: float) -> float:
-    """Theorem 1 with the smallest width of the hidden layers; it says nothing where the variance has no fixed point."""
+    """Theorem 1 with the largest width; it says nothing where the variance has no fixed point."""
     try:
         return snip_bound(len(widths) - 1, max(widths), activation, sigma_w, sigma_b)
     except InputError:

@@ -11,8 +11,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from pruneinit.diagnosis import Diagnosis, Layer
+from pruneinit.diagnosis import Diagnosis
 from pruneinit.errors import InputError
+from pruneinit.findings import Layer
 from pruneinit.forecasting import SPARSITIES
 from pruneinit.propagation import Signal
 from pruneinit.report import captions
