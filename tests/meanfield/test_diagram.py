@@ -49,7 +49,7 @@ def or_diverges(*arguments):
         return "diverges"
 
 
-@pytest.mark.parametrize("name", [*ACTIVATIONS, steep], ids=str)
+@pytest.mark.parametrize("name", [*ACTIVATIONS, steep], ids=lambda value: getattr(value, "__name__", str(value)))
 def test_every_cell_is_what_the_functions_of_one_point_say(name):
     random = np.random.default_rng(len(str(name)))
     sigma_bs, sigma_ws = np.sort(random.uniform(0, 2, 5)), np.sort(random.uniform(0.1, 4, 7))
@@ -84,7 +84,7 @@ def test_the_published_points_of_tanh():
     assert diagram.edge[0].q == pytest.approx(0.512, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", ["tanh", "gelu", damped], ids=str)
+@pytest.mark.parametrize("name", ["tanh", "gelu", damped], ids=lambda value: getattr(value, "__name__", str(value)))
 def test_the_edge_is_a_curve(name):
     sigma_bs = [0.1, 0.6, 1.3]
     curve = phase_diagram(name, sigma_bs, [1.0]).edge
