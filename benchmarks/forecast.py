@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import resnets
 import torch
 from documents import parse, put_table, write_results
 from torch import Tensor, nn
 
-import networks
 import pruneinit as pi
 from pruneinit.criteria import Criterion
 from pruneinit.data import batches, load
@@ -172,13 +172,13 @@ def published() -> list[dict[str, Any]]:
     """Magnitude pruning of ResNet18 (200 classes): which layer is forecast to die, and where it does."""
     cells = []
     inits: dict[str, Callable[[nn.Module], Any]] = {
-        "published (Kaiming fan-out, classifier N(0, 0.01²))": networks.published_init_,
+        "published (Kaiming fan-out, classifier N(0, 0.01²))": resnets.published_init_,
         "PyTorch's default": lambda model: model,
         "Edge of Chaos": lambda model: pi.edge_of_chaos_(model, "relu", generator=torch.Generator().manual_seed(0)),
     }
     for name, initialise in inits.items():
         torch.manual_seed(0)
-        model = networks.resnet18(200)
+        model = resnets.resnet18(200)
         initialise(model)
         forecast = pi.forecast(model, criterion=pi.Magnitude())
         layer, sparsity = forecast.critical.layer, forecast.critical.sparsity
@@ -202,7 +202,7 @@ def published() -> list[dict[str, Any]]:
 def cost(repeats: int = 5) -> dict[str, float]:
     """The time of a forecast over that of one SBP scoring, on ResNet50 and 32 images of 224 pixels."""
     torch.manual_seed(0)
-    model = networks.resnet50(1000)
+    model = resnets.resnet50(1000)
     data = [(torch.randn(32, 3, 224, 224), torch.randint(1000, (32,)))]
     pairs = []
     for _ in range(repeats):

@@ -16,19 +16,19 @@ INITS = {
 
 
 @pytest.fixture
-def networks(monkeypatch):
+def resnets(monkeypatch):
     monkeypatch.syspath_prepend(PROJECT / "benchmarks")
-    import networks
+    import resnets
 
-    return networks
+    return resnets
 
 
 @pytest.mark.parametrize("init", INITS)
-def test_the_layer_that_dies_and_its_sparsity_are_known_without_trying(init, networks):
+def test_the_layer_that_dies_and_its_sparsity_are_known_without_trying(init, resnets):
     torch.manual_seed(0)
-    model = networks.resnet18(200)
+    model = resnets.resnet18(200)
     if init == "published":
-        networks.published_init_(model)
+        resnets.published_init_(model)
     elif init == "edge":
         pi.edge_of_chaos_(model, "relu", generator=torch.Generator().manual_seed(0))
     critical = pi.forecast(model, criterion=pi.Magnitude()).critical
@@ -44,9 +44,9 @@ TRAINED, LOST = 0.1, 0.056234
 
 
 @pytest.mark.parametrize("classes", [10, 100, 200], ids=["cifar10", "cifar100", "tiny-imagenet"])
-def test_the_forecast_lies_where_the_published_accuracies_drop_to_chance(classes, networks):
+def test_the_forecast_lies_where_the_published_accuracies_drop_to_chance(classes, resnets):
     torch.manual_seed(0)
-    model = networks.published_init_(networks.resnet18(classes))
+    model = resnets.published_init_(resnets.resnet18(classes))
     critical = pi.forecast(model, criterion=pi.Magnitude()).critical
     assert LOST < 1 - critical.sparsity < TRAINED
     assert critical.layer == "13.weight"  # the classifier
