@@ -15,7 +15,7 @@ from pruneinit.criteria import Criterion
 from pruneinit.errors import InputError
 from pruneinit.expectation import expected_signals
 from pruneinit.findings import Findings, Layer
-from pruneinit.forecasting import forecast, shortcuts
+from pruneinit.forecasting import forecast
 from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights
 from pruneinit.masks import Masks, check_masks
 from pruneinit.meanfield import ActivationSpec
@@ -23,6 +23,7 @@ from pruneinit.propagation import Signal, signals, signals_of
 from pruneinit.reach import effective_masks
 from pruneinit.reparametrize import Scale, chain, tensor_without
 from pruneinit.rescale import rescaling_factors
+from pruneinit.residual import shortcuts
 from pruneinit.survivors import current_masks
 from pruneinit.verdicts import advice, verdict
 from pruneinit.weights import listed
@@ -159,7 +160,8 @@ def diagnose(
         )
         for name in order
     )
-    return Diagnosis(layers, stages, expected, found, *shortcuts(model, batches[0]))
+    branches, stable = (found.branches, found.stable) if found is not None else shortcuts(model, batches[0])
+    return Diagnosis(layers, stages, expected, found, branches, stable)
 
 
 def _same(one: Masks, other: Masks) -> bool:

@@ -6,7 +6,6 @@ import math
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +20,7 @@ from pruneinit.meanfield.laws import Base, Law
 from pruneinit.pruning import all_kept
 from pruneinit.reach import reacher
 from pruneinit.remedies import UNEVEN, drifts, remedy
-from pruneinit.reparametrize import Scale, chain, reparametrized
-from pruneinit.residual import find_residuals
+from pruneinit.residual import shortcuts
 from pruneinit.selection import check_scores, ordered_keys, select
 from pruneinit.weights import Patterns, listed
 
@@ -213,18 +211,6 @@ def forecast(
         return alive(select(scores, sparsity)).sparsity
 
     return Forecast(layers, _counted(scores, sizes), law, *shortcuts(model, batches[0]), effective)
-
-
-def shortcuts(model: nn.Module, batch: Any) -> tuple[int, bool]:
-    """How many residual branches can be seen from a batch `(x, y)`, and whether they are divided already."""
-    example = batch[0] if isinstance(batch, (tuple, list)) and batch else None
-    try:
-        seen = isinstance(example, Tensor) and example.dim() > 0
-        branches = len(find_residuals(model, example[:1])) if seen and example is not None else 0
-    except InputError:
-        branches = 0
-    marked = (link for name in reparametrized(model) for link in chain(model, name))
-    return branches, any(isinstance(link, Scale) and link.role == "branch" for link in marked)
 
 
 def _law(layer: ForecastLayer) -> Law:

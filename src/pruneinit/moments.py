@@ -47,7 +47,7 @@ def second_moments(
         InputError: A batch does not fit the model or holds NaN, or `norm` is missing where it matters.
 
     Example:
-        >>> model = nn.Linear(2, 1)
+        >>> model = nn.Linear(2, 1, bias=False)
         >>> _ = nn.init.constant_(model.weight, 2.0)
         >>> second_moments(model, [(torch.ones(4, 2), torch.zeros(4, dtype=torch.long))])
         {'weight': 16.0}

@@ -108,6 +108,16 @@ def signals_of(
     return found
 
 
+def inner_gradients(found: Mapping[str, Signal]) -> list[float]:
+    """The gradients that were measured, in order, without the first layer's and the last's.
+
+    Example:
+        >>> inner_gradients({str(layer): Signal(1.0, None, float(layer)) for layer in range(4)})
+        [1.0, 2.0]
+    """
+    return [signal.gradient for signal in found.values() if signal.gradient is not None][1:-1]
+
+
 def chi_hat(found: Mapping[str, Signal]) -> float | None:
     """χ as the network itself shows it: how the gradient's square grows per layer on its way back, on average.
 
@@ -118,7 +128,7 @@ def chi_hat(found: Mapping[str, Signal]) -> float | None:
         >>> chi_hat({str(layer): Signal(1.0, 0.5, 0.9**-layer) for layer in range(8)})
         0.9
     """
-    squares = [signal.gradient for signal in found.values() if signal.gradient is not None][1:-1]
+    squares = inner_gradients(found)
     if len(squares) < 2 or not all(0 < square < math.inf for square in squares):
         return None
     logs = [math.log(square) for square in squares]

@@ -11,7 +11,7 @@ from torch import nn
 from pruneinit.ends import ends_of
 from pruneinit.errors import InputError
 from pruneinit.graph import Graph, members, trace
-from pruneinit.reparametrize import Scale, chain, require_ours, set_chain_, stored, tied_names
+from pruneinit.reparametrize import Scale, chain, reparametrized, require_ours, set_chain_, stored, tied_names
 from pruneinit.weights import weight
 
 # What a shortcut does not pass: it is the identity or a linear projection.
@@ -141,6 +141,23 @@ def stabilize_residuals_(model: nn.Module, example: Any) -> Residuals:
         factor = torch.tensor(residuals.factor, dtype=parameter.dtype, device=parameter.device)
         set_chain_(model, tied[name], [*chain(model, name), Scale(factor, "branch")])
     return residuals
+
+
+def shortcuts(model: nn.Module, batch: Any) -> tuple[int, bool]:
+    """How many residual branches can be seen from a batch `(x, y)`, and whether they are divided already.
+
+    Example:
+        >>> shortcuts(nn.Linear(2, 2), (torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)))
+        (0, False)
+    """
+    example = batch[0] if isinstance(batch, (tuple, list)) and batch else None
+    try:
+        seen = isinstance(example, torch.Tensor) and example.dim() > 0
+        branches = len(find_residuals(model, example[:1])) if seen and example is not None else 0
+    except InputError:
+        branches = 0
+    links = (link for name in reparametrized(model) for link in chain(model, name))
+    return branches, any(isinstance(link, Scale) and link.role == "branch" for link in links)
 
 
 def _branch_side(graph: Graph, node: int, sizes: dict[str, int]) -> tuple[int, int, int] | None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from pruneinit.findings import Findings
-from pruneinit.propagation import Signal
+from pruneinit.propagation import Signal, inner_gradients
 from pruneinit.remedies import remedy, rounded
 
 LOST = 1e3  # A signal that is smaller by this factor than the dense network's is as good as gone.
@@ -81,7 +81,7 @@ def through(signals: Mapping[str, Signal]) -> float | None:
         >>> through({str(layer): Signal(1.0, None, 2.0**-layer) for layer in range(5)})
         4.0
     """
-    squares = [s.gradient for s in signals.values() if s.gradient is not None][1:-1]
+    squares = inner_gradients(signals)
     if len(squares) < 2 or not 0 < squares[-1] < math.inf or not math.isfinite(squares[0]):
         return None
     return squares[0] / squares[-1]
@@ -153,8 +153,7 @@ def _backward(found: Findings, stage: str) -> str:
     if found.branches:
         return f"Between its branches the square of the gradient changes {_by(change)}; shortcuts carry it past them."
     measured = f"χ = {chi:.3g} a layer, measured on the gradient"
-    inner = sum(signal.gradient is not None for signal in found.stages[stage].values()) - 2
-    limit = FADED if inner >= DEEP else LOST
+    limit = FADED if len(inner_gradients(found.stages[stage])) >= DEEP else LOST
     if change < 1 / limit:
         return f"The gradient vanishes on the way, its square {_by(change)}: first layers hardly learn ({measured})."
     if change > limit:

@@ -6,7 +6,7 @@ import pytest
 
 from pruneinit.errors import InputError
 from pruneinit.meanfield import chi, correlation_map, edge_of_chaos, moments, signals, snip_moments, variance_map
-from pruneinit.meanfield.ensembles import output_gradient
+from pruneinit.meanfield.outputs import output_gradient
 from wide import batch, batch_signals, mlp
 
 EDGE = edge_of_chaos("tanh", 0.2).sigma_w

@@ -7,7 +7,7 @@ from pruneinit.meanfield.diagram import EdgePoint, PhaseDiagram, edge_curve, edg
 from pruneinit.meanfield.edge import Edge, NoEdgeOfChaos, default_sigma_b, edge_of_chaos
 from pruneinit.meanfield.ensembles import LayerSignal, signals
 from pruneinit.meanfield.gaussian import Moments, moments
-from pruneinit.meanfield.kernels import Shape, StackLayer, stack_signals
+from pruneinit.meanfield.kernels import StackLayer, stack_signals
 from pruneinit.meanfield.laws import Law
 from pruneinit.meanfield.maps import (
     chi,
@@ -20,6 +20,7 @@ from pruneinit.meanfield.maps import (
 from pruneinit.meanfield.phases import DepthScales, Phase, correlation_fixed_point, depth_scales, phase
 from pruneinit.meanfield.predictions import PredictedLayer, Prediction, predict
 from pruneinit.meanfield.scores import conditioning, forward_variances, magnitude_moments, snip_moments
+from pruneinit.meanfield.shapes import Shape
 from pruneinit.meanfield.spec import ActivationSpec, activation
 
 __all__ = [

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pruneinit.errors import InputError
-from pruneinit.meanfield.ensembles import check_scale, check_widths
+from pruneinit.meanfield.checks import check_scale, check_widths
 from pruneinit.meanfield.gaussian import bisect
 from pruneinit.meanfield.laws import Law
 from pruneinit.meanfield.maps import chi

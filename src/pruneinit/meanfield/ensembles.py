@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,16 +22,15 @@ from numpy.polynomial import hermite_e
 
 from pruneinit.errors import InputError
 from pruneinit.meanfield.activations import Activation
-from pruneinit.meanfield.gaussian import check_number, finite_moments, mesh
+from pruneinit.meanfield.checks import check_examples, check_scale, check_share, check_widths
+from pruneinit.meanfield.gaussian import exponential, finite_moments, mesh
 from pruneinit.meanfield.laws import Base
+from pruneinit.meanfield.outputs import OutputGradient, output_gradient
 from pruneinit.meanfield.quadrature import Array, Function, density, rule, smoothed
 from pruneinit.meanfield.spec import ActivationSpec
 from pruneinit.meanfield.spec import activation as resolved
 
 _REACH = 7.0  # A neuron beyond 7 standard deviations is one in 10^12.
-_LEAST, _WIDEST = 1e-100, 10**9
-_MOST = 1 << 26  # Examples times classes: more do not fit into memory.
-_DRAWS, _KEPT = 1 << 19, 512  # For the softmax at the output, the only expectation here without a quadrature.
 
 
 class Pattern(NamedTuple):
@@ -90,12 +89,12 @@ class LayerSignal:
     @property
     def gradient(self) -> float:
         """q̃^l; 0 or infinite where float64 cannot hold it."""
-        return _exp(self.log_gradient)
+        return exponential(self.log_gradient)
 
     @property
     def moment(self) -> float:
         """m^l; 0 or infinite where float64 cannot hold it."""
-        return _exp(self.log_moment)
+        return exponential(self.log_moment)
 
     @property
     def size(self) -> int:
@@ -202,61 +201,6 @@ def _spread(same: float, cross: float, slope: Pattern, value: Pattern, examples:
     return np.maximum(table.reshape(-1), 0.0), np.outer(slope.weights, value.weights).reshape(-1)
 
 
-def check_widths(widths: Iterable[int]) -> list[int]:
-    """Return the widths of a network, inputs and at least one layer, as a list.
-
-    Raises:
-        InputError: They are no such widths.
-
-    Example:
-        >>> check_widths(np.array([3, 200, 10], dtype=np.uint8))  # products of Python's numbers do not overflow
-        [3, 200, 10]
-    """
-    if not isinstance(widths, Iterable) or isinstance(widths, (str, bytes, Mapping, Set)):
-        raise InputError(f"widths must be a list, the inputs and at least one layer, got {widths!r}")
-    given = list(widths)
-    whole = all(isinstance(width, (int, np.integer)) and 1 <= width <= _WIDEST for width in given)
-    if len(given) < 2 or not whole:
-        some = f"{given[:6]}"[:-1] + ", ...]" if len(given) > 6 else given
-        raise InputError(f"widths must be the inputs and at least one layer, each from 1 to {_WIDEST:.0e}, got {some}")
-    return [int(width) for width in given]
-
-
-def check_scale(name: str, value: float) -> float:
-    """Return `value` if it is 0 or a number whose square float64 can hold.
-
-    Raises:
-        InputError: It is not.
-    """
-    number = check_number(name, value)
-    if number and not _LEAST <= number <= 1 / _LEAST:
-        raise InputError(f"{name} must be 0 or between {_LEAST:g} and {1 / _LEAST:g}, got {number:g}")
-    return number
-
-
-def check_share(name: str, value: float) -> float:
-    """Return `value` if it is a number in [0, 1].
-
-    Raises:
-        InputError: It is not.
-    """
-    number = check_number(name, value) if not isinstance(value, (int, float)) or value >= 0 else -1.0
-    if not 0 <= number <= 1:
-        raise InputError(f"{name} must be in [0, 1], got {value!r}")
-    return number
-
-
-def check_examples(examples: int) -> int:
-    """Return `examples` if it is a whole number, at least 1.
-
-    Raises:
-        InputError: It is not.
-    """
-    if isinstance(examples, bool) or not isinstance(examples, (int, np.integer)) or examples < 1:
-        raise InputError(f"examples must be a whole number, at least 1, got {examples!r}")
-    return int(examples)
-
-
 @functools.cache
 def _nodes(kinks: tuple[float, ...] = ()) -> tuple[Array, Array]:
     breaks = np.unique(np.concatenate([[-_REACH, -3.5, -1.5, 0.0, 1.5, 3.5, _REACH], [k for k in kinks if abs(k) < 7]]))
@@ -287,63 +231,6 @@ def _linear(q: float, c: float) -> Pattern:
 _CONSTANT = Pattern(np.ones(1), np.ones(1), np.ones(1))
 
 
-def _exp(log: float) -> float:
-    return math.exp(log) if log < 709 else math.inf
-
-
-class OutputGradient(NamedTuple):
-    """∂L/∂y^L, the softmax minus the label, over a batch of B examples.
-
-    Attributes:
-        same: E[δ^2], for a class.
-        agreed: |Σ_b δ_b|^2 / (B C), drawn: shape (networks,), ascending. What the examples agree on differs widely
-            between networks, since few classes share one draw of logits.
-        sums: Σ_b δ_b of a class: shape (K,), equally likely values that stand for all classes and networks.
-        squares: Σ_b δ_b^2 that goes with each.
-    """
-
-    same: float
-    agreed: Array
-    sums: Array
-    squares: Array
-
-    def cross(self, examples: int, agreement: float) -> float:
-        """E[δ_a δ_b] of two examples, in a network that agrees more than a share `agreement` of all networks."""
-        if examples == 1:
-            return 0.0
-        return (float(np.quantile(self.agreed, agreement)) - self.same) / (examples - 1)
-
-
-@functools.lru_cache(maxsize=256)
-def output_gradient(classes: int, q: float, c: float, examples: int) -> OutputGradient:
-    """The gradient of the cross entropy with labels that know nothing of the outputs; for one class, random signs."""
-    generator = np.random.default_rng(0)
-    if classes * examples > _MOST:
-        raise InputError(
-            f"examples times classes must be at most {_MOST:,}, got {examples:,} times {classes:,}: take fewer examples"
-        )
-    networks = max(4, _DRAWS // (classes * examples))
-    at_once = max(1, _DRAWS // (classes * examples))  # A few large batches are drawn one by one.
-    parts = []
-    for _ in range(networks // at_once):
-        if classes == 1:
-            delta = generator.choice([-1.0, 1.0], (at_once, examples, 1))
-        else:
-            shared = generator.standard_normal((at_once, 1, classes))
-            own = generator.standard_normal((at_once, examples, classes))
-            labels = generator.integers(classes, size=(at_once, examples, 1))
-            delta = _softmax(math.sqrt(q) * (math.sqrt(c) * shared + math.sqrt(1 - c) * own))
-            np.put_along_axis(delta, labels, np.take_along_axis(delta, labels, 2) - 1, 2)
-        parts.append((delta.sum(1), (delta**2).sum(1)))
-    sums, squares = (np.concatenate(drawn) for drawn in zip(*parts, strict=True))
-    agreed = np.sort((sums**2).sum(1)) / (classes * examples)
-    # Groups of like sums stand for all, so that the one class in C that is the label is among them as often as it is.
-    order = np.argsort(sums, axis=None)
-    groups = [np.array_split(drawn.reshape(-1)[order], _KEPT) for drawn in (sums, squares)]
-    means = [np.array([group.mean() for group in part if group.size]) for part in groups]
-    return OutputGradient(float(squares.mean() / examples), agreed, means[0], means[1])
-
-
 def _output_spread(output: OutputGradient, value: Pattern) -> tuple[Array, Array]:
     """How the squared gradient of the last layer's weights is spread: its few classes are no sample of a normal law.
 
@@ -355,8 +242,3 @@ def _output_spread(output: OutputGradient, value: Pattern) -> tuple[Array, Array
     squares = (mean[..., None] + deviation[..., None] * node) ** 2
     weights = np.broadcast_to(value.weights[:, None] * (chance / chance.sum()) / len(output.sums), squares.shape)
     return squares.reshape(-1), weights.reshape(-1)
-
-
-def _softmax(logits: Array) -> Array:
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))

@@ -97,6 +97,16 @@ def check_number(name: str, value: float) -> float:
     return number
 
 
+def exponential(log: float) -> float:
+    """e^log; 0 or infinite where float64 cannot hold it.
+
+    Example:
+        >>> exponential(0.0), exponential(1e4), exponential(-1e4)
+        (1.0, inf, 0.0)
+    """
+    return math.exp(log) if log < 709 else math.inf
+
+
 def bisect(function: Callable[[float], float], low: float, high: float) -> float:
     """The root of `function`, which changes sign between `low` and `high`, to rounding; 0 < low <= high.
 

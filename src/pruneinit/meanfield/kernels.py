@@ -12,84 +12,22 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 
-from pruneinit.errors import InputError, unknown
+from pruneinit.errors import InputError
 from pruneinit.meanfield.activations import Activation
-from pruneinit.meanfield.ensembles import (
-    OutputGradient,
-    check_examples,
-    check_scale,
-    check_share,
-    check_widths,
-    output_gradient,
-)
-from pruneinit.meanfield.gaussian import finite_moments, mesh
+from pruneinit.meanfield.checks import check_examples, check_scale, check_share, check_widths
+from pruneinit.meanfield.gaussian import exponential, finite_moments, mesh
+from pruneinit.meanfield.outputs import OutputGradient, output_gradient
 from pruneinit.meanfield.quadrature import Array, density
+from pruneinit.meanfield.shapes import Shape
 from pruneinit.meanfield.spec import ActivationSpec
 from pruneinit.meanfield.spec import activation as resolved
 
-Padding = Literal["circular", "zeros"]
-Residual = Literal["none", "plain", "stable"]
-
 _MOST_BYTES = 1 << 33  # 8 GB
 _TERMS = 200  # Of the Hermite series; what is left of it is known in sum, and put at 1.5 times the last degree.
-
-
-def _whole(number: object) -> bool:
-    return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and int(number) >= 1
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a stack is made of, besides its widths.
-
-    Attributes:
-        taps: Kernel size along each axis, odd; 1 for fully connected layers.
-        size: Positions along each axis, `(28, 28)`; `()` for fully connected layers.
-        padding: `"circular"` or `"zeros"`, so that the size stays.
-        residual: `"none"`: y^l = W φ(y^{l-1}) + b; `"plain"` adds y^{l-1}; `"stable"` (Stable ResNet) adds it and
-            divides the rest by the square root of the number of such layers. The first and the last layer have none.
-
-    Raises:
-        InputError: A value is impossible.
-
-    Example:
-        >>> Shape(taps=3, size=(28, 28), padding="zeros").positions
-        784
-    """
-
-    taps: int = 1
-    size: tuple[int, ...] = ()
-    padding: Padding = "circular"
-    residual: Residual = "none"
-
-    def __post_init__(self) -> None:
-        for kind, given, known in (("padding", self.padding, Padding), ("residual", self.residual, Residual)):
-            if given not in get_args(known):
-                raise unknown(kind, str(given), get_args(known))
-        if not _whole(self.taps) or self.taps % 2 == 0:
-            raise InputError(f"taps must be odd and at least 1, got {self.taps!r}")
-        if not isinstance(self.size, (tuple, list)) or not all(map(_whole, self.size)):
-            raise InputError(
-                f"size must be positive whole numbers, one for each axis, such as (28, 28), got {self.size!r}"
-            )
-        object.__setattr__(self, "taps", int(self.taps))
-        object.__setattr__(self, "size", tuple(map(int, self.size)))
-        if self.taps > 1 and not self.size:
-            raise InputError(f"taps={self.taps} needs a size, such as (28, 28)")
-
-    @property
-    def positions(self) -> int:
-        """How many positions there are."""
-        return math.prod(self.size)
-
-    @property
-    def kernel(self) -> int:
-        """How many taps a kernel has in all."""
-        return int(self.taps ** len(self.size))
 
 
 @dataclass(frozen=True)
@@ -113,7 +51,7 @@ class StackLayer:
     @property
     def moment(self) -> float:
         """m^l; 0 or infinite where float64 cannot hold it."""
-        return math.exp(self.log_moment) if self.log_moment < 709 else math.inf
+        return exponential(self.log_moment)
 
 
 def stack_signals(
@@ -215,7 +153,6 @@ def _followed(
         raise InputError(f"residual layers must have equal widths, got {list(widths[1:-1])}")
     if sigma_w == 0 or q_input == 0:
         raise InputError("a score moment is 0: weights, inputs and the activation's slope must not vanish")
-    share = 0.0 if shape.residual == "none" else 1.0
     part = 1 / branches if shape.residual == "stable" and branches > 0 else 1.0  # the branch's factor, squared
     points = shape.positions
     pairs = [np.eye(points) * q_input, np.eye(points) * q_input * correlation]  # one example, two examples
@@ -225,7 +162,7 @@ def _followed(
         inputs.append(pairs)
         fresh = [sigma_b**2 + sigma_w**2 * _mean_over_taps(pair, shape) for pair in pairs]
         shortcut = layer > 0 and shape.residual != "none"
-        ys.append([share * y + part * z for y, z in zip(ys[-1], fresh, strict=True)] if shortcut else fresh)
+        ys.append([y + part * z for y, z in zip(ys[-1], fresh, strict=True)] if shortcut else fresh)
         pairs = list(_duals(phi, ys[-1], derivative=False))
     inputs.append(pairs)
     if not np.trace(pairs[0]) > 0:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pruneinit.errors import InputError
@@ -142,8 +143,6 @@ def _transformed(base: Base, length: int) -> NDArray[np.complex128]:
 
 def _two_sided(x: Array) -> Array:
     """P(|Z| > x) of a standard normal."""
-    import torch
-
     scaled = torch.from_numpy(np.ascontiguousarray(x / np.sqrt(2)))
     return np.asarray(torch.special.erfc(scaled).numpy(), dtype=np.float64)
 

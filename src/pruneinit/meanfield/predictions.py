@@ -9,10 +9,13 @@ from typing import Literal, get_args
 
 from pruneinit.errors import InputError, check_sparsity, unknown
 from pruneinit.meanfield.bounds import magnitude_bound, snip_bound
+from pruneinit.meanfield.checks import check_examples, check_scale, check_widths
 from pruneinit.meanfield.curves import Critical, Curve
-from pruneinit.meanfield.ensembles import LayerSignal, check_examples, check_scale, check_widths, signals
-from pruneinit.meanfield.kernels import Shape, StackLayer, stack_signals
+from pruneinit.meanfield.ensembles import LayerSignal, signals
+from pruneinit.meanfield.gaussian import exponential
+from pruneinit.meanfield.kernels import StackLayer, stack_signals
 from pruneinit.meanfield.laws import Law
+from pruneinit.meanfield.shapes import Shape
 from pruneinit.meanfield.spec import ActivationSpec
 
 CriterionName = Literal["snip", "magnitude"]
@@ -44,7 +47,7 @@ class PredictedLayer:
     @property
     def moment(self) -> float:
         """m^l / m^L; 0 or infinite where float64 cannot hold it."""
-        return math.exp(self.log_moment) if self.log_moment < 709 else math.inf
+        return exponential(self.log_moment)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Prediction:
         """The largest score moment over the smallest; infinite where float64 cannot hold it."""
         logs = [layer.log_moment for layer in self.layers]
         spread = max(logs) - min(logs)
-        return math.exp(spread) if spread < 709 else math.inf
+        return exponential(spread)
 
     def __str__(self) -> str:
         lines = [f"{'layer':>5} {'inputs':>8} {'outputs':>8} {'m / m^L':>10} {'density':>9}"]

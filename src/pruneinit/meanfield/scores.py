@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from pruneinit.errors import InputError
-from pruneinit.meanfield.ensembles import check_widths
+from pruneinit.meanfield.checks import check_widths
 from pruneinit.meanfield.gaussian import check_number, finite_moments
 from pruneinit.meanfield.spec import ActivationSpec
 from pruneinit.meanfield.spec import activation as resolved
