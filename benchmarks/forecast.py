@@ -1,25 +1,27 @@
 """Does the theory tell beforehand what pruning does? Densities, the critical sparsity, published collapse, the cost.
 
-    python benchmarks/forecast.py [--width 2000] [--seeds 20] [--data_dir DATA] [--write]
+    python benchmarks/forecast.py [--width 2000] [--seeds 20] [--data_dir DATA] [--parts PART ...] [--write]
 
 Writes `results/forecast.json` and the tables of `docs/theory.md`, at other settings only with `--write`. About a
-quarter of an hour on two cores. Real CIFAR-10 images are needed for the convolutional networks.
+quarter of an hour on two cores; of parts that are not asked for, the committed results stay. Real CIFAR-10 images are
+needed for the convolutional networks.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import math
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import resnets
 import torch
-from documents import parse, put_table, write_results
+from documents import PROJECT, parse, put_table, write_results
+from measure import timed
 from torch import Tensor, nn
 
 import pruneinit as pi
@@ -39,16 +41,19 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=2000, help="of the wide networks")
     parser.add_argument("--seeds", type=int, default=20, help="of measured critical sparsities; half for densities")
     parser.add_argument("--data_dir", default=None)
-    arguments, commit = parse(parser)
+    parts = ("cost", "densities", "critical", "published")  # the cost first, before the machine is warm from the rest
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts, help="what to measure")
+    arguments, commit = parse(parser, ("data_dir", "parts"))
     half = max(1, arguments.seeds // 2)
-    found = {
-        "cost": cost(),  # first, before the machine is warm from the rest
-        "densities": list(densities(arguments.width, half)),
-        "critical": [*plain_networks(arguments.seeds), *image_networks(arguments.seeds, arguments.data_dir)],
-        "published": published(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+    measure: dict[str, Callable[[], Any]] = {
+        "cost": cost,
+        "densities": lambda: list(densities(arguments.width, half)),
+        "critical": lambda: [*plain_networks(arguments.seeds), *image_networks(arguments.seeds, arguments.data_dir)],
+        "published": published,
     }
+    kept = {} if set(arguments.parts) == set(parts) else json.loads((PROJECT / "results" / "forecast.json").read_text())
+    found = {part: measure[part]() if part in arguments.parts else kept[part] for part in parts}
+    found |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
     write_results("forecast", found, commit)
     tables(found, half, arguments.seeds, commit)
 
@@ -58,15 +63,19 @@ def main() -> None:
 
 def densities(width: int, seeds: int) -> Any:
     """Each layer's density at sparsity 0.9, measured over seeds and by the laws, on networks of depth 20."""
-    cells: list[tuple[str, float, float, int, int]] = [
-        ("tanh", EDGE, 0.2, width, 1),
-        ("tanh", EDGE, 0.2, width, 64),
-        ("identity", 1.0, 0.0, width, 64),
-        ("relu", 2**0.5, 0.0, 300, 64),
-        ("tanh", *CHAOS, 300, 64),
+    near = edge_of_chaos("tanh", 0.05).sigma_w
+    cells: list[tuple[str, float, float, int, int, int]] = [
+        ("identity", 1.0, 0.0, width, 64, 10),
+        ("tanh", 1.0, 0.0, width, 64, 10),
+        ("tanh", near, 0.05, width, 64, 10),
+        ("tanh", EDGE, 0.2, width, 64, 10),
+        ("tanh", EDGE, 0.2, width, 64, 100),
+        ("tanh", EDGE, 0.2, width, 1, 100),
+        ("relu", 2**0.5, 0.0, 300, 64, 100),
+        ("tanh", *CHAOS, 300, 64, 100),
     ]
-    for activation, sigma_w, sigma_b, n, examples in cells:
-        widths = [n] * 20 + [100]
+    for activation, sigma_w, sigma_b, n, examples, classes in cells:
+        widths = [n] * 20 + [classes]
         laws: dict[str, list[list[float]]] = {"plain": [], "neurons": [], "neurons, measured moments": []}
         for law in ("plain", "neurons"):
             laws[law].append(
@@ -75,7 +84,7 @@ def densities(width: int, seeds: int) -> Any:
         measured = []
         for seed in range(seeds):
             model = mlp(widths, activation, sigma_w, sigma_b, seed)
-            scores = pi.score(model, pi.Snip(), [batch(n, examples, 100, seed)])
+            scores = pi.score(model, pi.Snip(), [batch(n, examples, classes, seed)])
             measured.append(list(pi.select(scores, 0.9).densities.values()))
             logs = [math.log(float(torch.linalg.vector_norm(s)) ** 2 / s.numel()) for s in scores.values()]
             laws["neurons, measured moments"].append(
@@ -86,7 +95,7 @@ def densities(width: int, seeds: int) -> Any:
         mean = np.mean(measured, axis=0)
         cell = {
             "activation": activation, "sigma_w": sigma_w, "sigma_b": sigma_b, "width": n, "examples": examples,
-            "seeds": seeds, "measured": mean.tolist(), "sd": np.std(measured, axis=0).tolist(),
+            "classes": classes, "seeds": seeds, "measured": mean.tolist(), "sd": np.std(measured, axis=0).tolist(),
         }  # fmt: skip
         for law, values in laws.items():
             cell[law] = np.mean(values, axis=0).tolist()
@@ -218,12 +227,6 @@ def cost(repeats: int = 5) -> dict[str, float]:
     return found
 
 
-def timed(run: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
 # -- networks and data -------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +251,7 @@ def tables(found: dict[str, Any], half: int, seeds: int, commit: bool) -> None:
     rows = [
         [
             c["activation"], f"{c['sigma_w']:.4g}, {c['sigma_b']:.3g}", str(c["width"]), str(c["examples"]),
+            str(c["classes"]),
             *(f"{100 * c[f'worst hidden, {law}']:.1f} %, {100 * c[f'worst, {law}']:.3g} %" for law in laws),
         ]
         for c in found["densities"]
@@ -257,6 +261,7 @@ def tables(found: dict[str, Any], half: int, seeds: int, commit: bool) -> None:
         "σ_w, σ_b",
         "width",
         "examples",
+        "classes",
         "plain law",
         "neurons",
         "neurons, measured moments",

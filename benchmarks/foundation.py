@@ -13,15 +13,14 @@ import copy
 import itertools
 import os
 import platform
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from documents import parse, put_table, write_results
+from measure import figure, judge, paired
 from torch import nn
 from torch.nn import functional
 
@@ -42,38 +41,12 @@ def main() -> None:
         *selection(arguments.repeats),
         *data_pipeline(arguments.data_dir, arguments.repeats),
     ]
-    for figure in figures:
-        figure["met"] = figure["measured"] <= figure["target"]
-        print(f"{figure['name']:75} {figure['measured']:8.3g} {figure['unit']:8} target {figure['target']:g}", end="")
-        print("" if figure["met"] else "  NOT MET")
+    rows = judge(figures)
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
     )
     write_results("foundation", {"machine": machine, "figures": figures}, commit)
-    rows = [
-        [f["name"], f"{f['measured']:.3g} {f['unit']}", f"{f['target']:g}", "yes" if f["met"] else "no"]
-        for f in figures
-    ]
     put_table("costs.md", ("figure", "measured", "at most", "met"), rows, f"Machine: {machine}.", commit)
-
-
-def figure(name: str, measured: float, unit: str, target: float, **details: Any) -> dict[str, Any]:
-    return {"name": name, "measured": measured, "unit": unit, "target": target, **details}
-
-
-def paired(first: Callable[[], object], second: Callable[[], object], repeats: int) -> tuple[float, float, float]:
-    """Median seconds of both, and the median of the ratios first / second, taken in turn so that drift cancels."""
-    times: list[tuple[float, float]] = []
-    for turn in range(repeats + 2):
-        pair = []
-        for function in (first, second):
-            start = time.perf_counter()
-            function()
-            pair.append(time.perf_counter() - start)
-        if turn >= 2:  # the first two warm caches and allocators
-            times.append((pair[0], pair[1]))
-    ratio = statistics.median(a / b for a, b in times)
-    return statistics.median(a for a, _ in times), statistics.median(b for _, b in times), ratio
 
 
 def import_time(repeats: int) -> list[dict[str, Any]]:

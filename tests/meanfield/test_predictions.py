@@ -36,6 +36,16 @@ def test_densities_of_networks_that_nobody_scored(activation, sigma_w, sigma_b, 
     assert sizes @ predicted.densities / sizes.sum() == pytest.approx(0.1, rel=1e-3)
 
 
+@pytest.mark.parametrize("law", ["plain", "neurons"])
+@pytest.mark.parametrize("sigma_b", [0.0, 0.05])
+def test_both_laws_hold_in_every_layer_where_examples_share_little(sigma_b, law):
+    """Near the corner of the edge tanh is almost linear and keeps inputs uncorrelated; every class has its examples."""
+    sigma_w, widths = edge_of_chaos("tanh", sigma_b).sigma_w if sigma_b else 1.0, [500] * 12 + [10]
+    found, _ = measured(widths, "tanh", sigma_w, sigma_b, 0.9, seeds=8)
+    predicted = predict(widths, "tanh", sigma_w, sigma_b, sparsity=0.9, examples=64, law=law)
+    assert predicted.densities == pytest.approx(found.tolist(), rel=0.06)
+
+
 def test_neurons_that_differ_explain_what_the_plain_law_misses_on_relu():
     widths = [300] * 12 + [50]
     found, _ = measured(widths, "relu", 2**0.5, 0.0, 0.9, seeds=4)

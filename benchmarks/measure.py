@@ -1,0 +1,43 @@
+"""Times of two functions taken in turn, and what a benchmark says of a figure."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def figure(name: str, measured: float, unit: str, target: float, **details: Any) -> dict[str, Any]:
+    """A measured number and the most that it may be."""
+    return {"name": name, "measured": measured, "unit": unit, "target": target, **details}
+
+
+def judge(figures: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Note in each figure whether its target is met, print it, and give the rows of a table."""
+    for one in figures:
+        one["met"] = one["measured"] <= one["target"]
+        print(f"{one['name']:75} {one['measured']:8.3g} {one['unit']:8} target {one['target']:g}", end="")
+        print("" if one["met"] else "  NOT MET", flush=True)
+    return [
+        [f["name"], f"{f['measured']:.3g} {f['unit']}", f"{f['target']:g}", "yes" if f["met"] else "no"]
+        for f in figures
+    ]
+
+
+def paired(first: Callable[[], object], second: Callable[[], object], repeats: int) -> tuple[float, float, float]:
+    """Median seconds of both, and the median of the ratios first / second, taken in turn so that drift cancels."""
+    times: list[tuple[float, float]] = []
+    for turn in range(repeats + 2):
+        pair = (timed(first), timed(second))
+        if turn >= 2:  # the first two warm caches and allocators
+            times.append(pair)
+    ratio = statistics.median(a / b for a, b in times)
+    return statistics.median(a for a, _ in times), statistics.median(b for _, b in times), ratio
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
