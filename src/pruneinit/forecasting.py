@@ -18,10 +18,11 @@ from pruneinit.functional import Loss, Norm, cross_entropy
 from pruneinit.meanfield.curves import Critical, Curve
 from pruneinit.meanfield.laws import Base, Law
 from pruneinit.pruning import all_kept
+from pruneinit.radix import ordered_keys
 from pruneinit.reach import reacher
 from pruneinit.remedies import UNEVEN, drifts, remedy
 from pruneinit.residual import shortcuts
-from pruneinit.selection import check_scores, ordered_keys, select
+from pruneinit.selection import check_scores, select
 from pruneinit.weights import Patterns, listed
 
 SPARSITIES = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
