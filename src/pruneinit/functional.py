@@ -17,6 +17,7 @@ from pruneinit.batch import blame, describe
 from pruneinit.errors import InputError, unknown
 from pruneinit.masks import Masks, check_masks
 from pruneinit.reparametrize import copied_state, replaced, require_ours, tied_names
+from pruneinit.sharded import is_sharded, matching, reshard_
 from pruneinit.weights import listed, owner, uncompiled, weight
 
 Norm = Literal["batch", "running"]
@@ -39,6 +40,7 @@ def effective_weights(model: nn.Module, masks: Masks | None) -> dict[str, Tensor
     Raises:
         InputError: A mask is of another model, or tied layers read a weight as different tensors.
     """
+    reshard_(model)
     weights = listed(model)
     check_masks(masks or {}, {name: found.shape for name, found in weights.items()})
     wanted = weights if masks is None else masks
@@ -49,7 +51,7 @@ def effective_weights(model: nn.Module, masks: Masks | None) -> dict[str, Tensor
     for name in wanted:
         tensor = weight(model, name).detach()
         if masks is not None and masks.counts[name][0] < masks.counts[name][1]:
-            tensor = tensor * masks[name].to(tensor.device)
+            tensor = tensor * matching(masks[name], tensor)
         elif weights[name].aliases:
             tensor = tensor.clone()  # an embedding with max_norm that is tied to it would write to it
         found[name] = tensor
@@ -77,16 +79,31 @@ def call(model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Any], ov
     """`loss(model, batch)` with some weights replaced and every buffer a copy, so that the model is untouched.
 
     Raises:
-        InputError: The batch does not fit the model.
+        InputError: The batch does not fit the model, or the model is sharded.
     """
     model = uncompiled(model)
+    if name := next((name for name, p in model.named_parameters() if is_sharded(p)), None):
+        raise InputError(
+            f"{name} is a DTensor, and of a sharded model only Snip, Magnitude and Random make scores: do this before "
+            "sharding the model, or wrap it in DistributedDataParallel"
+        )
     tied = tied_names(model)
     wanted = {alias: tensor for name, tensor in overrides.items() for alias in tied[name]}
     copies = copied_state(model)
+    with fitting(batch), replaced(model, wanted) as plain, eager():
+        tensors = {f"model.{name}": t for name, t in (copies | plain).items()}
+        return functional_call(_WithLoss(model, loss), tensors, (batch,), tie_weights=False)
+
+
+@contextmanager
+def fitting(batch: Any) -> Iterator[None]:
+    """Say of what goes wrong in running a model on a batch that the two do not fit.
+
+    Raises:
+        InputError: In place of what PyTorch raises.
+    """
     try:
-        with replaced(model, wanted) as plain, eager():
-            tensors = {f"model.{name}": t for name, t in (copies | plain).items()}
-            return functional_call(_WithLoss(model, loss), tensors, (batch,), tie_weights=False)
+        yield
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
         if isinstance(error, InputError):
             raise

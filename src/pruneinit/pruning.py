@@ -12,9 +12,11 @@ from pruneinit.criteria import Criterion
 from pruneinit.errors import InputError, check_sparsity
 from pruneinit.functional import cross_entropy
 from pruneinit.masks import Masks
+from pruneinit.processes import agreed, alike, groups_of, together
 from pruneinit.reach import reacher
 from pruneinit.reparametrize import stored
 from pruneinit.selection import Scope, select
+from pruneinit.sharded import is_sharded, reshard_
 from pruneinit.survivors import current_masks
 from pruneinit.weights import Patterns, prunable
 
@@ -47,7 +49,9 @@ def score(
         >>> list(score(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), Magnitude(), exclude="1.*"))
         ['0.weight']
     """
-    return criterion(model, batches, all_kept(model, include, exclude))
+    masks = all_kept(model, include, exclude)
+    alike(model, masks)
+    return criterion(model, batches, masks)
 
 
 def prune(
@@ -104,8 +108,14 @@ def prune(
     if sparsity is not None:
         check_sparsity(sparsity)
     masks = all_kept(model, include, exclude)
-    batches = list(each(batches)) if batches is not None and (rounds > 1 or effective) else batches
-    alive = reacher(model, batches, getattr(criterion, "loss", cross_entropy)) if effective else None
+    alike(model, masks)
+    given, groups = batches, groups_of(model)
+    if given is not None and (rounds > 1 or effective):
+        batches = together(lambda: list(each(given)), groups)
+    alive = None
+    if effective:
+        loss = getattr(criterion, "loss", cross_entropy)
+        alive = agreed(together(lambda: reacher(model, batches, loss), groups), groups)
     start = masks.density
     for number in range(1, rounds + 1):
         step = sparsity
@@ -151,9 +161,14 @@ def all_kept(model: nn.Module, include: Patterns | None = None, exclude: Pattern
         >>> all_kept(nn.Linear(2, 3)).kept
         6
     """
+    reshard_(model)
     pruned = current_masks(model)
     masks = {}
     for name, found in prunable(model, include, exclude).items():
-        everything = torch.ones(found.shape, dtype=torch.bool, device=stored(model, name).device)
-        masks[name] = pruned.get(name, everything)
+        if name in pruned:
+            masks[name] = pruned[name]
+        elif is_sharded(parameter := stored(model, name)):
+            masks[name] = torch.ones_like(parameter.detach(), dtype=torch.bool)
+        else:
+            masks[name] = torch.ones(found.shape, dtype=torch.bool, device=parameter.device)
     return Masks(masks)

@@ -11,6 +11,7 @@ from torch import Tensor
 from pruneinit.errors import InputError, check_sparsity, unknown
 from pruneinit.masks import Masks, check_masks
 from pruneinit.radix import chunks, common_dtype, threshold
+from pruneinit.sharded import anywhere, is_sharded, largest, local
 
 Scores = Mapping[str, Tensor]
 Scope = str | Mapping[str, float]
@@ -21,7 +22,9 @@ SCOPES = ("global", "layer", "erk")
 def select(scores: Scores, sparsity: float | None, scope: Scope = "global", *, within: Masks | None = None) -> Masks:
     """Keep the weights with the largest scores: exactly `round((1 - sparsity) * n)` of the n there are.
 
-    Equal scores are broken by position: the weight listed first, and within it the lowest flat index, is kept.
+    Equal scores are broken by position: the weight listed first, and within it the lowest flat index, is kept. Scores
+    of which each process holds a part (DTensors) give masks sharded alike, the very ones of the whole scores; only
+    counts are exchanged, and all processes must call.
 
     Args:
         scores: For each weight a tensor of its shape; larger = keep. Any floating dtypes and devices may be mixed.
@@ -134,6 +137,8 @@ def _largest(scores: Scores, keep: int, within: Masks | None) -> dict[str, Tenso
     """Masks of exactly the `keep` largest scores, ties broken by position."""
     if keep == 0:
         return {name: torch.zeros_like(s, dtype=torch.bool) for name, s in scores.items()}
+    if any(is_sharded(score) for score in scores.values()):
+        return largest(scores, keep, within)
     dtype = common_dtype(list(scores.values()))
     least, ties = threshold(scores, keep, within, dtype)
     masks = {}
@@ -169,9 +174,9 @@ def check_scores(scores: Scores) -> None:
     for name, score in scores.items():
         if not score.dtype.is_floating_point:
             raise InputError(f"the scores of {name} must be floating point, got {score.dtype}")
-        if not all(bool(chunk.isfinite().all()) for _, chunk in chunks(score, score.dtype)):
+        if not all(bool(chunk.isfinite().all()) for _, chunk in chunks(local(score), score.dtype)):
             bad.append(name)
-    if bad:
+    if bad := anywhere(bad, scores):
         raise InputError(
             f"scores of {', '.join(bad)} are NaN or infinite: the loss or its gradient overflowed there; "
             "check the data and the initialisation"

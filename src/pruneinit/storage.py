@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pruneinit.errors import InputError
 from pruneinit.files import read_tensors, write_tensors
+from pruneinit.processes import require_own
 from pruneinit.reparametrize import (
     Scale,
     chain,
@@ -103,6 +104,7 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
         InputError: The file is missing, truncated, altered, foreign, or of another architecture or dtype (the first
             differences are named). `into` is then as it was.
     """
+    require_own(into, "load into")
     given, into = into, uncompiled(into)
     tensors, metadata = read_tensors(path)
     if metadata.get("kind") != "model":

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches, batch_size, blame, each
+from pruneinit.criteria.sharded_gradients import sharded_gradients
 from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scalar, scoring_mode
 from pruneinit.masks import Masks
+from pruneinit.processes import groups_of, mean_over_processes, together
+from pruneinit.sharded import is_sharded
 
 
 def gradients(
@@ -25,6 +28,10 @@ def gradients(
     Batches count by their number of examples, so that the same examples in smaller batches give the same gradient
     up to rounding (where no batch normalisation mixes them). The model's weights, buffers, mode and the global
     random numbers are as before afterwards. Dropout is off.
+
+    Of a model that several processes share (`DistributedDataParallel`, `fully_shard`), each gives its own share of the
+    examples, and the mean is over those of all; it is the same on all, or sharded like the weights. An error of one
+    process is raised on all.
 
     Args:
         model: Any module.
@@ -47,6 +54,17 @@ def gradients(
         {'weight': tensor([[0.],
                 [0.]])}
     """
+    groups = groups_of(model)
+    if any(is_sharded(parameter) for parameter in model.parameters()):
+        return sharded_gradients(model, batches, loss=loss, norm=norm, masks=masks)
+    mean, examples = together(lambda: _own_gradients(model, batches, loss, norm, masks), groups)
+    return mean_over_processes(mean, examples, groups)
+
+
+def _own_gradients(
+    model: nn.Module, batches: Batches | None, loss: Loss, norm: Norm | None, masks: Masks | None
+) -> tuple[dict[str, Tensor], int]:
+    """The mean gradient over this process's examples, and how many they are."""
     total: dict[str, Tensor] = {}
     examples = 0
     with scoring_mode(model, norm):
@@ -68,4 +86,4 @@ def gradients(
                 gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
                 # A running mean, not in place: two weights may be given one and the same gradient.
                 total[name] = total[name].lerp(gradient, size / examples) if name in total else gradient
-    return total
+    return total, examples

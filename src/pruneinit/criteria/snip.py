@@ -11,6 +11,7 @@ from pruneinit.batch import Batches
 from pruneinit.criteria.gradients import gradients
 from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights
 from pruneinit.masks import Masks
+from pruneinit.sharded import anywhere, local
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Snip:
         for name, gradient in gradients(model, batches, loss=self.loss, norm=self.norm, masks=masks).items():
             # In float32 at least, like the gradient: a product of two small bfloat16 numbers underflows.
             scores[name] = (weights[name].to(gradient.dtype) * gradient).abs()
-        if not any(bool(score.any()) for score in scores.values()):
+        if not anywhere([name for name, score in scores.items() if bool(local(score).any())], scores):
             warnings.warn(
                 "every score is 0, so that masks would go by position alone: no gradient reaches a weight; check that "
                 "the inputs are not all zero, and what signal passes (diagnose)",
