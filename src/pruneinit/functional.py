@@ -17,7 +17,7 @@ from pruneinit.batch import blame, describe
 from pruneinit.errors import InputError, unknown
 from pruneinit.masks import Masks, check_masks
 from pruneinit.reparametrize import copied_state, replaced, require_ours, tied_names
-from pruneinit.sharded import is_sharded, matching, reshard_
+from pruneinit.sharded import matching, require_whole, reshard_
 from pruneinit.weights import listed, owner, uncompiled, weight
 
 Norm = Literal["batch", "running"]
@@ -82,11 +82,7 @@ def call(model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Any], ov
         InputError: The batch does not fit the model, or the model is sharded.
     """
     model = uncompiled(model)
-    if name := next((name for name, p in model.named_parameters() if is_sharded(p)), None):
-        raise InputError(
-            f"{name} is a DTensor, and of a sharded model only Snip, Magnitude and Random make scores: do this before "
-            "sharding the model, or wrap it in DistributedDataParallel"
-        )
+    require_whole(model)
     tied = tied_names(model)
     wanted = {alias: tensor for name, tensor in overrides.items() for alias in tied[name]}
     copies = copied_state(model)

@@ -115,6 +115,19 @@ def reshard_(model: nn.Module) -> None:
             module.reshard()
 
 
+def require_whole(model: nn.Module) -> None:
+    """See that a model is not sharded.
+
+    Raises:
+        InputError: A parameter is a DTensor.
+    """
+    if name := next((name for name, p in model.named_parameters() if is_sharded(p)), None):
+        raise InputError(
+            f"{name} is a DTensor, and a sharded model can only be scored, with Snip, Magnitude and Random: do this "
+            "before sharding it, or wrap it in DistributedDataParallel"
+        )
+
+
 def local(tensor: Tensor) -> Tensor:
     """What this process holds of a tensor: of one that is not sharded, all."""
     return tensor.detach().to_local() if is_sharded(tensor) else tensor

@@ -54,13 +54,9 @@ def sharded_gradients(
                 mean.begin(number)
                 _backward(inner, loss, batch, share, groups)
                 restore()
-        except BaseException:
-            _reset_(inner)
-            raise
         finally:
             for handle in handles:
                 handle.remove()
-    reshard_(inner)
     return {name: sharded_like(values, parameters[name]) for name, values in mean.values.items()}
 
 
@@ -131,33 +127,37 @@ def _steps(batches: Batches | None, groups: Groups) -> Iterator[tuple[Any, float
 
 def _backward(model: nn.Module, loss: Loss, batch: Any, share: float, groups: Groups) -> None:
     """One forward and backward pass; all go backward together, or none does."""
-    running: list[nn.Module] = []
+    begun, done = [], []  # forward passes of the model, of which a loss may ask for several
     hooks = [
-        model.register_forward_pre_hook(lambda *_: running.append(model), prepend=True),
-        model.register_forward_hook(lambda *_: running.clear()),
+        model.register_forward_pre_hook(lambda *_: begun.append(1), prepend=True),
+        model.register_forward_hook(lambda *_: done.append(1)),
     ]
-    value, failure = torch.zeros(()), None
+    value, failure = torch.zeros(()), None  # an error is raised where all can hear of it
     try:
         with fitting(batch):
             value = scalar(loss(model, batch), batch)
             if not value.requires_grad:
                 raise RuntimeError("the loss does not depend on the model")
-    except InputError as error:
-        if running:  # the others wait inside of the model, and would take what is said now for parameters
-            raise
+    except Exception as error:
         failure = error
     finally:
         for hook in hooks:
             hook.remove()
 
-    def outcome() -> Tensor:
+    def outcome() -> None:
         if failure is not None:
             raise failure
-        return value
 
-    together(outcome, groups)
-    with fitting(batch):
-        (value * share).backward()  # type: ignore[no-untyped-call]
+    try:
+        if len(done) < len(begun):  # inside of the model the others wait for parameters, and would take this for some
+            outcome()
+        together(outcome, groups)
+        with fitting(batch):
+            (value * share).backward()  # type: ignore[no-untyped-call]
+    except BaseException:
+        if begun:
+            _reset_(model)
+        raise
 
 
 @contextmanager
