@@ -52,8 +52,8 @@ def effective_weights(model: nn.Module, masks: Masks | None) -> dict[str, Tensor
         tensor = weight(model, name).detach()
         if masks is not None and masks.counts[name][0] < masks.counts[name][1]:
             tensor = tensor * matching(masks[name], tensor)
-        elif weights[name].aliases:
-            tensor = tensor.clone()  # an embedding with max_norm that is tied to it would write to it
+        elif any(getattr(owner(model, alias)[0], "max_norm", None) is not None for alias in weights[name].aliases):
+            tensor = tensor.clone()  # an embedding that is tied to it would write to it
         found[name] = tensor
     return found
 

@@ -27,7 +27,7 @@ from pruneinit.weights import listed, uncompiled
 
 def sharded_gradients(
     model: nn.Module, batches: Batches | None, *, loss: Loss, norm: Norm | None, masks: Masks | None
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], list[str]]:
     """As `gradients`, for a sharded model: the mean over the examples of all processes, sharded like the weights.
 
     Args:
@@ -37,6 +37,9 @@ def sharded_gradients(
         loss: `loss(model, batch)`, a scalar averaged over the examples of the batch.
         norm: Which statistics batch normalisation uses.
         masks: Which weights are wanted, and what of each is kept; None for all.
+
+    Returns:
+        For each weight its gradient, and the names of those that the loss does not depend on.
 
     Raises:
         InputError: As `gradients` does, on all processes; or a weight is not sharded while others are. What fails
@@ -57,7 +60,8 @@ def sharded_gradients(
         finally:
             for handle in handles:
                 handle.remove()
-    return {name: sharded_like(values, parameters[name]) for name, values in mean.values.items()}
+    found = {name: sharded_like(values, parameters[name]) for name, values in mean.values.items()}
+    return found, [name for name in found if name not in mean.reached]
 
 
 class _Mean:
@@ -69,6 +73,7 @@ class _Mean:
             name: torch.zeros_like(local(p), dtype=torch.promote_types(p.dtype, torch.float32))
             for name, p in parameters.items()
         }
+        self.reached: set[str] = set()
         self.examples = 0
         self.weight = 0.0
 
@@ -94,6 +99,7 @@ class _Mean:
         if name is not None and gradient is not None:
             here = gradient.redistribute(placements=parameter.placements)  # it most often is so already
             self.values[name].add_(local(here), alpha=self.weight)
+            self.reached.add(name)
 
 
 def _parameters(model: nn.Module, masks: Masks | None) -> dict[str, nn.Parameter]:
