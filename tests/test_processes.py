@@ -86,6 +86,11 @@ def test_two_processes_prune_in_rounds_as_one_does(case, found):
     assert_equal(found[0][case], alone("dense", sparsity=0.8, rounds=3))
 
 
+def test_a_criterion_that_knows_nothing_of_processes_needs_the_same_batches_in_all(found):
+    assert_equal(*(each["ddp_unaware_of_the_same"] for each in found))
+    assert_equal(found[0]["ddp_unaware_of_the_same"], alone("dense", sparsity=0.5))
+
+
 def test_two_processes_prune_to_an_effective_sparsity_as_one_does(found):
     assert_equal(*(each["ddp_effective_masks"] for each in found))
     assert_equal(found[0]["ddp_effective_masks"], alone("dense", sparsity=0.9, effective=True))
@@ -151,7 +156,9 @@ EVERY = list(itertools.product(("ddp", "fsdp"), (1, 2), OF_ONE))
     [
         *((f"{way} {bad} {rounds}", f"{text}.*(process 1 of 2)") for way, rounds, (bad, text) in EVERY),
         ("ddp_wrong_shape", "(float64 8x4, int64 8): mat1 and mat2.*(process 1 of 2)"),
-        ("ddp_diverged", "the processes cannot prune together: 0.weight differs between this one and process"),
+        ("ddp_diverged", "0.weight differs between this process and process.*: initialize alike in all processes"),
+        ("ddp_unaware True", "0.weight differs between.*: the criterion does not average over processes; give"),
+        ("ddp_unaware False", "0.weight differs between.*: the criterion does not average over processes; give"),
         ("ddp_sparsify_outside", "sparsify model.module, and wrap that anew"),
         ("fsdp_all_wrong", "(float64 8x4, int64 8): mat1 and mat2"),
         ("fsdp_half", "2.weight is not sharded while others are: shard the whole model"),
@@ -202,6 +209,14 @@ def test_masks_of_a_sharded_model_are_saved_whole(folder, found):
     for rank in (0, 1):
         assert_equal(dict(pi.Masks.load(folder / f"masks-{rank}.safetensors")), expected)
     assert not (folder / "never.safetensors").exists()
+
+
+def test_the_example_writes_the_same_masks_both_ways(torchrun, tmp_path):
+    done = torchrun(WORKER.parents[1] / "examples" / "distributed.py", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    replicated, sharded = (pi.Masks.load(tmp_path / f"{way}.safetensors") for way in ("replicated", "sharded"))
+    assert replicated.sparsity == pytest.approx(0.9, abs=1e-4)
+    assert replicated.iou(sharded) > 0.999  # rounding can exchange two weights
 
 
 def test_alone_there_is_nothing_to_share():

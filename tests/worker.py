@@ -104,6 +104,23 @@ def ddp_diverged():
     pi.score(model, pi.Magnitude())
 
 
+class Unaware:
+    """A criterion that scores each process's share by itself."""
+
+    def __call__(self, model, batches=None, masks=None):
+        return pi.Snip()(model.module, batches, masks)
+
+
+def ddp_unaware(score: bool):
+    pi.score(replicated("dense"), Unaware(), share("dense")) if score else pi.prune(
+        replicated("dense"), Unaware(), share("dense"), sparsity=0.5
+    )
+
+
+def ddp_unaware_of_the_same():
+    return dict(pi.prune(replicated("dense"), Unaware(), [problem("dense").batch()], sparsity=0.5))
+
+
 def ddp_sparsified():
     model = replicated("dense")
     masks = pi.prune(model, pi.Snip(), share("dense"), sparsity=0.5)
@@ -354,8 +371,9 @@ def cases(folder: Path) -> dict:
     found |= {f"ddp {bad} {n}": (ddp_bad, bad, n) for bad in BAD for n in (1, 2)}
     found |= {f"fsdp {bad} {n}": (fsdp_bad, bad, n) for bad in BAD for n in (1, 2)}
     found |= {f"select {d} {scope}": (selections, d, scope) for d in (0, 1, 2) for scope in ("global", "layer")}
+    found |= {f"ddp_unaware {score}": (ddp_unaware, score) for score in (True, False)}
     plain = [
-        ddp_masks, ddp_effective_masks, ddp_diverged, ddp_sparsified, ddp_sparsify_outside,
+        ddp_masks, ddp_unaware_of_the_same, ddp_effective_masks, ddp_diverged, ddp_sparsified, ddp_sparsify_outside,
         ddp_wrong_shape, ddp_broken_loader, ddp_part_of_the_world, fsdp_batch_norm, fsdp_masks, fsdp_without_data,
         fsdp_frozen, fsdp_within_whole_masks, fsdp_after_an_evaluation, fsdp_trains_on, fsdp_all_wrong, fsdp_half,
         fsdp_sparsify, sharded_masks_of_a_whole_model, fsdp_moments, fsdp_effective, masks_compare, not_finite,

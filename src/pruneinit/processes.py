@@ -10,7 +10,7 @@ All processes must make the same calls in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -22,7 +22,7 @@ from pruneinit.errors import InputError
 from pruneinit.masks import Masks
 from pruneinit.radix import chunks
 from pruneinit.sharded import is_sharded, mesh_groups, mesh_of, reshard_
-from pruneinit.weights import uncompiled, unwrapped, weight
+from pruneinit.weights import uncompiled, unwrapped
 
 Groups = tuple[Any, ...]  # of torch.distributed.ProcessGroup, which a PyTorch built without processes lacks
 T = TypeVar("T")
@@ -131,22 +131,47 @@ def mean_over_processes(mean: dict[str, Tensor], examples: int, groups: Groups) 
     return found
 
 
-def alike(model: nn.Module, masks: Masks) -> None:
-    """See that all processes have the same weights and masks, without which they would select different ones.
+def averaged(model: nn.Module, own: Callable[[], tuple[dict[str, Tensor], int]]) -> dict[str, Tensor]:
+    """The mean over the examples of all processes that share a model; of a model in one process the mean itself.
+
+    This is all that a criterion needs to score by a mean over examples in several processes: whatever it takes the
+    absolute value or another function of must come out of here.
+
+    Args:
+        model: As the criterion was given it: `DistributedDataParallel` around it says that it is shared.
+        own: Returns the mean of something over this process's examples, a tensor for each weight and the same weights
+            on all processes, and how many examples they are. It must not itself wait for other processes.
 
     Raises:
-        InputError: They differ, as after an initialisation that each process draws from a seed of its own.
+        InputError: Of any process, on all.
+
+    Example:
+        >>> averaged(nn.Linear(2, 1), lambda: ({"weight": torch.ones(1, 2)}, 16))
+        {'weight': tensor([[1., 1.]])}
+    """
+    groups = groups_of(model)
+    mean, examples = together(own, groups)
+    return mean_over_processes(mean, examples, groups)
+
+
+def require_same(model: nn.Module, tensors: Mapping[str, Tensor], otherwise: str) -> None:
+    """See that tensors are the same bits on all processes that have a copy of a model.
+
+    Args:
+        model: One in `DistributedDataParallel`; for another nothing is looked at.
+        tensors: By name.
+        otherwise: What to say, and to do, where they are not.
+
+    Raises:
+        InputError: They differ; on all processes.
     """
     if data_parallel(model) is None or not (groups := groups_of(model)):
         return
-    sums = {name: (_checksum(weight(model, name)), _checksum(mask)) for name, mask in masks.items()}
-    for rank, other in enumerate(gathered(sums, groups)):
-        if other != sums:
-            odd = next((name for name in sums if other.get(name) != sums[name]), "the choice of weights")
-            raise InputError(
-                f"the processes cannot prune together: {odd} differs between this one and process {rank}; initialise "
-                "and prune alike on all of them, before wrapping the model"
-            )
+    sums = {name: _checksum(tensor) for name, tensor in tensors.items()}
+    for rank, others in enumerate(gathered(sums, groups)):
+        if others != sums:
+            odd = next((name for name in sums if others.get(name) != sums[name]), "the choice of weights")
+            raise InputError(f"{odd} differs between this process and process {rank}: {otherwise}")
 
 
 def agreed(function: Callable[[Masks], Masks], groups: Groups) -> Callable[[Masks], Masks]:

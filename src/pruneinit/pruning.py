@@ -12,13 +12,17 @@ from pruneinit.criteria import Criterion
 from pruneinit.errors import InputError, check_sparsity
 from pruneinit.functional import cross_entropy
 from pruneinit.masks import Masks
-from pruneinit.processes import agreed, alike, groups_of, together
+from pruneinit.processes import agreed, groups_of, require_same, together
 from pruneinit.reach import reacher
 from pruneinit.reparametrize import stored
 from pruneinit.selection import Scope, select
 from pruneinit.sharded import is_sharded, reshard_
 from pruneinit.survivors import current_masks
-from pruneinit.weights import Patterns, prunable
+from pruneinit.weights import Patterns, prunable, weight
+
+# What is wrong where processes that share a model would go on with different masks.
+_INITIALIZE = "initialize alike in all processes, with one seed, before wrapping the model in DistributedDataParallel"
+_SHARE = "the criterion does not average over processes; give all of them the same batches"
 
 
 def score(
@@ -50,8 +54,10 @@ def score(
         ['0.weight']
     """
     masks = all_kept(model, include, exclude)
-    alike(model, masks)
-    return criterion(model, batches, masks)
+    require_same(model, {name: weight(model, name) for name in masks}, _INITIALIZE)
+    scores = criterion(model, batches, masks)
+    require_same(model, scores, _SHARE)
+    return scores
 
 
 def prune(
@@ -108,7 +114,7 @@ def prune(
     if sparsity is not None:
         check_sparsity(sparsity)
     masks = all_kept(model, include, exclude)
-    alike(model, masks)
+    require_same(model, {name: weight(model, name) for name in masks}, _INITIALIZE)
     given, groups = batches, groups_of(model)
     if given is not None and (rounds > 1 or effective):
         batches = together(lambda: list(each(given)), groups)
@@ -129,6 +135,7 @@ def prune(
         within = None if masks.kept == masks.total else masks
         chosen = select(scores, step, scope, within=within)
         masks = chosen if alive is None else _most_alive(chosen, scores, scope, within, alive, fixed=step is None)
+        require_same(model, masks, _SHARE)
     return masks
 
 
