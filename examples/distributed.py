@@ -1,7 +1,7 @@
 """Prune over several processes, with DistributedDataParallel and with fully_shard.
 
-torchrun --nproc_per_node=2 examples/distributed.py FOLDER writes the masks of both ways to FOLDER; they are the same. On
-GPUs take "nccl" and "cuda" where it says "gloo" and "cpu".
+torchrun --nproc_per_node=2 examples/distributed.py FOLDER writes the masks of both ways to FOLDER; they are the same.
+On GPUs take "nccl" and "cuda" where it says "gloo" and "cpu".
 """
 
 import sys
