@@ -154,6 +154,6 @@ def all_kept(model: nn.Module, include: Patterns | None = None, exclude: Pattern
     pruned = current_masks(model)
     masks = {}
     for name, found in prunable(model, include, exclude).items():
-        everything = torch.ones(found.shape, dtype=torch.bool, device=stored(model, name).device)
-        masks[name] = pruned.get(name, everything)
+        everything = torch.ones((), dtype=torch.bool, device=stored(model, name).device)
+        masks[name] = pruned.get(name, everything.expand(found.shape))  # one value, in the memory of one
     return Masks(masks)

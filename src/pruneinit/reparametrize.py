@@ -115,6 +115,8 @@ def stored(model: nn.Module, name: str) -> nn.Parameter:
 def reparametrized(model: nn.Module) -> Iterator[str]:
     """The names of all tensors with a chain of ours, each tied tensor once, a weight by its name in `prunable`."""
     seen: set[int] = set()
+    if not any(parametrize.is_parametrized(module) for module in uncompiled(model).modules()):
+        return
     weights = {id(stored(model, found.name)): found.name for found in every_weight(model)}
     for path, module in uncompiled(model).named_modules():
         if not parametrize.is_parametrized(module) or isinstance(module, parametrize.ParametrizationList):

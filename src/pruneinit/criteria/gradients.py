@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches, batch_size, blame, each
+from pruneinit.errors import InputError
 from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scalar, scoring_mode
 from pruneinit.masks import Masks
 
 _NAMED = 3  # weights of a warning that are named; the others are counted
-_CHUNK = 1 << 18  # values at a time, so that temporaries stay in cache
+_CHUNK = 1 << 17  # values at a time, so that temporaries stay in cache
 _CHUNK_ELSEWHERE = 1 << 24  # on an accelerator every chunk costs a launch
 
 
@@ -59,6 +60,22 @@ def gradients(
         {'weight': tensor([[0.],
                 [0.]])}
     """
+    return weights_and_gradients(model, batches, loss=loss, norm=norm, masks=masks)[1]
+
+
+def weights_and_gradients(
+    model: nn.Module, batches: Batches | None, *, loss: Loss, norm: Norm | None, masks: Masks | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights as the forward pass sees them, times their masks, and their `gradients`.
+
+    Where nothing is masked the weights are those of the model and not copies: read them only.
+
+    Example:
+        >>> batch = torch.ones(1, 2), torch.tensor([0])
+        >>> weights, found = weights_and_gradients(nn.Linear(2, 3), [batch], loss=cross_entropy, norm=None, masks=None)
+        >>> weights["weight"].shape, found["weight"].shape
+        (torch.Size([3, 2]), torch.Size([3, 2]))
+    """
     with scoring_mode(model, norm):
         leaves = {name: tensor.requires_grad_() for name, tensor in effective_weights(model, masks).items()}
         mean = _Mean(leaves)
@@ -70,10 +87,11 @@ def gradients(
         for batch in each(batches):
             mean.begin(batch_size(batch))
             call(model, batch, differentiate, leaves)
-            if not mean.end():
-                blame(batch)
+            mean.end()
+            _blame_if_spoilt(batch, mean.values)
     warn_unreached([name for name in leaves if name not in mean.values], len(leaves))
-    return {name: mean.values[name] if name in mean.values else _zeros(leaf) for name, leaf in leaves.items()}
+    found = {name: mean.values[name] if name in mean.values else _zeros(leaf) for name, leaf in leaves.items()}
+    return {name: leaf.detach() for name, leaf in leaves.items()}, found
 
 
 def warn_unreached(names: Collection[str], total: int) -> None:
@@ -102,7 +120,7 @@ def warn_if_zero(scores: Mapping[str, Tensor]) -> None:
         >>> with pytest.warns(UserWarning, match="every score is 0"):
         ...     warn_if_zero({"weight": torch.zeros(2, 2)})
     """
-    if not any(bool(score.any()) for score in scores.values()):
+    if not any(bool(part.any()) for score in scores.values() for (part,) in slices(score)):
         warnings.warn(
             "every score is 0, so that masks would go by position alone: no gradient reaches a weight; check that "
             "the inputs are not all zero, and what signal passes (diagnose)",
@@ -137,7 +155,6 @@ class _Mean:
         self._examples = 0
         self._share = 1.0  # of the batch at hand, among the examples so far
         self._reached: set[str] = set()  # by the batch at hand
-        self._sums: list[Tensor] = []
         self._held: set[int] = set()  # the storages of the values, by address
         for name, leaf in leaves.items():
             cast(Any, leaf).register_post_accumulate_grad_hook(partial(self._take, name))
@@ -146,18 +163,16 @@ class _Mean:
         """A batch of `size` examples comes."""
         self._examples += size
         self._share = size / self._examples
-        self._reached, self._sums = set(), []
+        self._reached = set()
 
-    def end(self) -> bool:
-        """The batch is over; whether its gradient was finite."""
+    def end(self) -> None:
+        """The batch is over: weights that it did not reach had the gradient 0 in it."""
         for name in self.values.keys() - self._reached:
             self.values[name].lerp_(self.values[name].new_zeros(()), self._share)
-        return all(bool(total.isfinite()) for total in self._sums)
 
     def _take(self, name: str, leaf: Tensor) -> None:
         gradient, leaf.grad = leaf.grad, None
         assert gradient is not None
-        self._sums.append(gradient.sum())  # finite only if every value is; needs no copy
         if name in self._reached:  # the rest of it, from a block that differentiates itself within the backward pass
             self.values[name] = self.values[name].add(gradient, alpha=self._share)
         elif self._share == 1:
@@ -179,6 +194,15 @@ class _Mean:
             wide = wide.clone()
         self._held.add(wide.untyped_storage().data_ptr())
         return wide
+
+
+def _blame_if_spoilt(batch: Any, found: Mapping[str, Tensor]) -> None:
+    """Name a batch that holds NaN or inf as the cause of gradients that are not finite."""
+    try:
+        blame(batch)  # a look at the batch costs next to nothing, one at all the gradients a lot
+    except InputError:
+        if not all(bool(part.isfinite().all()) for gradient in found.values() for (part,) in slices(gradient)):
+            raise
 
 
 def _zeros(leaf: Tensor) -> Tensor:
