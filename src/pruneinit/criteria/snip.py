@@ -20,7 +20,7 @@ class Snip:
     Hayou et al. 2021, equation 2. Several batches are averaged at the gradient, before the absolute value.
 
     Cost: one forward and backward pass over the batches; memory, beside the model and the activations, for the scores
-    and the gradient of one weight at a time.
+    and the gradient of one weight at a time; where masks remove something, also for the masked weights.
 
     Attributes:
         norm: `"batch"` or `"running"`: which statistics batch normalisation uses. Must be given for a model that has
