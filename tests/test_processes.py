@@ -48,6 +48,12 @@ def problem(name: str) -> Problem:
     return PROBLEMS[IDS.index(name)]
 
 
+def short_cut(net, batch):
+    """A loss that sees nothing but the first layer where it is told to."""
+    x, y, whole = batch
+    return nn.functional.cross_entropy(net(x), y) if whole.any() else net[0](x).square().mean()
+
+
 def alone(name: str, criterion=None, **options) -> dict[str, torch.Tensor]:
     """Scores, or with options masks, in one process that has all examples."""
     here = problem(name)
@@ -115,6 +121,13 @@ def test_processes_in_groups_of_their_own_do_not_wait_for_one_another(found):
     for rank, part in enumerate([slice(0, 5), slice(5, 8)]):
         expected = pi.score(problem("dense").model(), pi.Snip(), [(x[part], y[part])])
         assert_close(found[rank]["ddp_part_of_the_world"], expected)
+
+
+def test_a_weight_that_one_process_alone_reaches_is_scored_without_a_warning(found):
+    (x, y), flags = problem("dense").batch(), torch.tensor([True, False])
+    batches = [(x[:5], y[:5], flags[:1]), (x[5:], y[5:], flags[1:])]
+    expected = pi.score(problem("dense").model(), pi.Snip(loss=short_cut), batches)
+    assert_close(found[0]["ddp_partly_unreached"], expected)
 
 
 @pytest.mark.parametrize("case", ["fsdp_frozen", "fsdp_after_an_evaluation"])

@@ -89,6 +89,17 @@ def ddp_scores(name: str):
     return scores
 
 
+def short_cut(net, batch):
+    """A loss that in the second process sees nothing but the first layer."""
+    x, y, whole = batch
+    return nn.functional.cross_entropy(net(x), y) if whole.any() else net[0](x).square().mean()
+
+
+def ddp_partly_unreached():
+    batches = [(x, y, torch.tensor([dist.get_rank() == 0])) for x, y in share("dense")]
+    return pi.score(replicated("dense"), pi.Snip(loss=short_cut), batches)
+
+
 def ddp_masks():
     masks = pi.prune(replicated("dense"), pi.Snip(), iter(share("dense")), sparsity=0.8, rounds=3)
     return dict(masks)
@@ -373,7 +384,7 @@ def cases(folder: Path) -> dict:
     found |= {f"select {d} {scope}": (selections, d, scope) for d in (0, 1, 2) for scope in ("global", "layer")}
     found |= {f"ddp_unaware {score}": (ddp_unaware, score) for score in (True, False)}
     plain = [
-        ddp_masks, ddp_unaware_of_the_same, ddp_effective_masks, ddp_diverged, ddp_sparsified, ddp_sparsify_outside,
+        ddp_partly_unreached, ddp_masks, ddp_unaware_of_the_same, ddp_effective_masks, ddp_diverged, ddp_sparsified, ddp_sparsify_outside,
         ddp_wrong_shape, ddp_broken_loader, ddp_part_of_the_world, fsdp_batch_norm, fsdp_masks, fsdp_without_data,
         fsdp_frozen, fsdp_within_whole_masks, fsdp_after_an_evaluation, fsdp_trains_on, fsdp_all_wrong, fsdp_half,
         fsdp_sparsify, sharded_masks_of_a_whole_model, fsdp_moments, fsdp_effective, masks_compare, not_finite,

@@ -46,7 +46,8 @@ def effective_weights(model: nn.Module, masks: Masks | None) -> dict[str, Tensor
     wanted = weights if masks is None else masks
     # Tied layers of which one reads the tensor through weight norm compute with two tensors, and have no one score.
     shared = (w for w in weights.values() if w.name in wanted and w.aliases)
-    require_ours(model, [w.name for w in shared if len({id(owner(model, n)[0]) for n in (w.name, *w.aliases)}) > 1])
+    if tied := [w.name for w in shared if len({id(owner(model, n)[0]) for n in (w.name, *w.aliases)}) > 1]:
+        require_ours(model, tied)
     found = {}
     for name in wanted:
         tensor = weight(model, name).detach()

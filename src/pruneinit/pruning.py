@@ -16,7 +16,7 @@ from pruneinit.processes import agreed, groups_of, require_same, together
 from pruneinit.reach import reacher
 from pruneinit.reparametrize import stored
 from pruneinit.selection import Scope, select
-from pruneinit.sharded import is_sharded, reshard_
+from pruneinit.sharded import reshard_
 from pruneinit.survivors import current_masks
 from pruneinit.weights import Patterns, prunable, weight
 
@@ -172,10 +172,6 @@ def all_kept(model: nn.Module, include: Patterns | None = None, exclude: Pattern
     pruned = current_masks(model)
     masks = {}
     for name, found in prunable(model, include, exclude).items():
-        if name in pruned:
-            masks[name] = pruned[name]
-        elif is_sharded(parameter := stored(model, name)):
-            masks[name] = torch.ones_like(parameter.detach(), dtype=torch.bool)
-        else:
-            masks[name] = torch.ones(found.shape, dtype=torch.bool, device=parameter.device)
+        everything = torch.ones((), dtype=torch.bool, device=stored(model, name).device)
+        masks[name] = pruned.get(name, everything.expand(found.shape))  # one value, in the memory of one
     return Masks(masks)

@@ -196,6 +196,8 @@ def plain_name(name: str) -> str:
         >>> plain_name("fc.parametrizations.weight.original")
         'fc.weight'
     """
+    if "parametrizations" not in name:  # most names of most models, many times
+        return name
     return re.sub(r"parametrizations\.(\w+)\.original\d*$", r"\1", name)
 
 

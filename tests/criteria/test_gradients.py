@@ -347,6 +347,20 @@ def test_blocks_that_differentiate_themselves_are_added_to_the_rest():
         torch.testing.assert_close(gradient, expected[name])
 
 
+def test_a_loss_that_takes_a_gradient_of_its_own_is_differentiated_through_it():
+    def loss(net, batch):
+        x = batch[0].clone().requires_grad_()
+        output = net(x)
+        (slope,) = torch.autograd.grad(output.square().sum(), x, create_graph=True)
+        return functional.cross_entropy(output, batch[1]) + slope.square().mean()
+
+    problem = PROBLEMS[IDS.index("layer-run-twice")]
+    model, batch = problem.model(), problem.batch()
+    loss(model, batch).backward()
+    for name, gradient in gradients(model, [batch], loss=loss).items():
+        torch.testing.assert_close(gradient, model.get_parameter(name).grad, rtol=1e-10, atol=1e-14)
+
+
 @pytest.mark.parametrize("order", [["a", "b", "ab"], ["b", "a", "a"], ["ab", "a", "b"]], ids="-".join)
 def test_a_weight_that_only_some_batches_reach_counts_as_zero_in_the_others(order):
     class Branches(nn.Module):

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from pruneinit.batch import Batches, batch_size, blame, each
 from pruneinit.criteria.sharded_gradients import sharded_gradients
+from pruneinit.errors import InputError
 from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scalar, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.processes import gathered, groups_of, mean_over_processes, together
 from pruneinit.sharded import anywhere, is_sharded, local
 
 _NAMED = 3  # weights of a warning that are named; the others are counted
-_CHUNK = 1 << 18  # values at a time, so that temporaries stay in cache
+_CHUNK = 1 << 17  # values at a time, so that temporaries stay in cache
 _CHUNK_ELSEWHERE = 1 << 24  # on an accelerator every chunk costs a launch
 
 
@@ -66,22 +67,40 @@ def gradients(
         {'weight': tensor([[0.],
                 [0.]])}
     """
+    return weights_and_gradients(model, batches, loss=loss, norm=norm, masks=masks)[1]
+
+
+def weights_and_gradients(
+    model: nn.Module, batches: Batches | None, *, loss: Loss, norm: Norm | None, masks: Masks | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights as the forward pass sees them, times their masks, and their `gradients`.
+
+    Where nothing is masked the weights are those of the model and not copies: read them only.
+
+    Example:
+        >>> batch = torch.ones(1, 2), torch.tensor([0])
+        >>> weights, found = weights_and_gradients(nn.Linear(2, 3), [batch], loss=cross_entropy, norm=None, masks=None)
+        >>> weights["weight"].shape, found["weight"].shape
+        (torch.Size([3, 2]), torch.Size([3, 2]))
+    """
     groups = groups_of(model)
     if any(is_sharded(parameter) for parameter in model.parameters()):
-        mean, unreached = sharded_gradients(model, batches, loss=loss, norm=norm, masks=masks)
+        weights = effective_weights(model, masks)
+        found, unreached = sharded_gradients(model, batches, loss=loss, norm=norm, masks=masks)
     else:
-        own, examples, unreached = together(lambda: _own_gradients(model, batches, loss, norm, masks), groups)
-        every = gathered(unreached, groups)
-        unreached = [name for name in unreached if all(name in names for names in every)]
-        mean = mean_over_processes(own, examples, groups)
-    warn_unreached(unreached, len(mean))
-    return mean
+        weights, own, examples = together(lambda: _own(model, batches, loss, norm, masks), groups)
+        every = gathered(sorted(weights.keys() - own.keys()), groups)
+        unreached = [name for name in weights if all(name in names for names in every)]
+        whole = {name: own.pop(name) if name in own else _zeros(weight) for name, weight in weights.items()}
+        found = mean_over_processes(whole, examples, groups)
+    warn_unreached(unreached, len(weights))
+    return weights, found
 
 
-def _own_gradients(
+def _own(
     model: nn.Module, batches: Batches | None, loss: Loss, norm: Norm | None, masks: Masks | None
-) -> tuple[dict[str, Tensor], int, list[str]]:
-    """The mean gradient over this process's examples, how many they are, and which weights none of them reaches."""
+) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
+    """The weights, the mean gradient over this process's examples of those that they reach, and how many they are."""
     examples = 0
     with scoring_mode(model, norm):
         leaves = {name: tensor.requires_grad_() for name, tensor in effective_weights(model, masks).items()}
@@ -94,11 +113,10 @@ def _own_gradients(
         for batch in each(batches):
             mean.begin(batch_size(batch))
             call(model, batch, differentiate, leaves)
-            if not mean.end():
-                blame(batch)
+            mean.end()
+            _blame_if_spoilt(batch, mean.values)
             examples += batch_size(batch)
-    found = {name: mean.values[name] if name in mean.values else _zeros(leaf) for name, leaf in leaves.items()}
-    return found, examples, [name for name in leaves if name not in mean.values]
+    return {name: leaf.detach() for name, leaf in leaves.items()}, mean.values, examples
 
 
 def warn_unreached(names: Collection[str], total: int) -> None:
@@ -127,7 +145,8 @@ def warn_if_zero(scores: Mapping[str, Tensor]) -> None:
         >>> with pytest.warns(UserWarning, match="every score is 0"):
         ...     warn_if_zero({"weight": torch.zeros(2, 2)})
     """
-    if not anywhere([name for name, score in scores.items() if bool(local(score).any())], scores):
+    nonzero = [name for name, score in scores.items() if any(bool(part.any()) for (part,) in slices(score))]
+    if not anywhere(nonzero, scores):
         warnings.warn(
             "every score is 0, so that masks would go by position alone: no gradient reaches a weight; check that "
             "the inputs are not all zero, and what signal passes (diagnose)",
@@ -165,7 +184,6 @@ class _Mean:
         self._examples = 0
         self._share = 1.0  # of the batch at hand, among the examples so far
         self._reached: set[str] = set()  # by the batch at hand
-        self._sums: list[Tensor] = []
         self._held: set[int] = set()  # the storages of the values, by address
         for name, leaf in leaves.items():
             cast(Any, leaf).register_post_accumulate_grad_hook(partial(self._take, name))
@@ -174,18 +192,16 @@ class _Mean:
         """A batch of `size` examples comes."""
         self._examples += size
         self._share = size / self._examples
-        self._reached, self._sums = set(), []
+        self._reached = set()
 
-    def end(self) -> bool:
-        """The batch is over; whether its gradient was finite."""
+    def end(self) -> None:
+        """The batch is over: weights that it did not reach had the gradient 0 in it."""
         for name in self.values.keys() - self._reached:
             self.values[name].lerp_(self.values[name].new_zeros(()), self._share)
-        return all(bool(total.isfinite()) for total in self._sums)
 
     def _take(self, name: str, leaf: Tensor) -> None:
         gradient, leaf.grad = leaf.grad, None
         assert gradient is not None
-        self._sums.append(gradient.sum())  # finite only if every value is; needs no copy
         if name in self._reached:  # the rest of it, from a block that differentiates itself within the backward pass
             self.values[name] = self.values[name].add(gradient, alpha=self._share)
         elif self._share == 1:
@@ -207,6 +223,15 @@ class _Mean:
             wide = wide.clone()
         self._held.add(wide.untyped_storage().data_ptr())
         return wide
+
+
+def _blame_if_spoilt(batch: Any, found: Mapping[str, Tensor]) -> None:
+    """Name a batch that holds NaN or inf as the cause of gradients that are not finite."""
+    try:
+        blame(batch)  # a look at the batch costs next to nothing, one at all the gradients a lot
+    except InputError:
+        if not all(bool(part.isfinite().all()) for gradient in found.values() for (part,) in slices(gradient)):
+            raise
 
 
 def _zeros(leaf: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches
-from pruneinit.criteria.gradients import gradients, slices, warn_if_zero
-from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights
+from pruneinit.criteria.gradients import slices, warn_if_zero, weights_and_gradients
+from pruneinit.functional import Loss, Norm, cross_entropy
 from pruneinit.masks import Masks
 
 
@@ -20,7 +20,7 @@ class Snip:
     Hayou et al. 2021, equation 2. Several batches are averaged at the gradient, before the absolute value.
 
     Cost: one forward and backward pass over the batches; memory, beside the model and the activations, for the scores
-    and the gradient of one weight at a time.
+    and the gradient of one weight at a time; where masks remove something, also for the masked weights.
 
     Attributes:
         norm: `"batch"` or `"running"`: which statistics batch normalisation uses. Must be given for a model that has
@@ -48,8 +48,8 @@ class Snip:
         Raises:
             InputError: As `gradients` does: no batches, one that does not fit, a loss that is not finite.
         """
-        scores = gradients(model, batches, loss=self.loss, norm=self.norm, masks=masks)
-        for name, weight in effective_weights(model, masks).items():
+        weights, scores = weights_and_gradients(model, batches, loss=self.loss, norm=self.norm, masks=masks)
+        for name, weight in weights.items():
             # In float32 at least, like the gradient: a product of two small bfloat16 numbers underflows.
             for score, values in slices(scores[name], weight):
                 score.mul_(values).abs_()
