@@ -177,6 +177,9 @@ EVERY = list(itertools.product(("ddp", "fsdp"), (1, 2), OF_ONE))
         ("fsdp_half", "2.weight is not sharded while others are: shard the whole model"),
         ("fsdp_sparsify", "cannot sparsify a sharded model (0.weight is a DTensor)"),
         ("fsdp_moments", "0.weight is a DTensor, and a sharded model can only be scored, with Snip,"),
+        ("fsdp_forecast", "0.weight is a DTensor, and a sharded model can only be scored, with Snip,"),
+        ("fsdp_save", "0.weight is a DTensor, and a sharded model can only be scored, with Snip,"),
+        ("fsdp_rescale", "cannot rescale a sharded model (0.weight is a DTensor)"),
         ("fsdp_effective", "0.weight is a DTensor, and a sharded model can only be scored, with Snip,"),
         ("sharded_masks_of_a_whole_model", "the mask of 0.weight is sharded and the model is not"),
         ("save_sharded", "the mask of 0.weight is sharded: bring the masks together"),
@@ -254,6 +257,9 @@ def test_a_wrapped_model_is_known_by_the_names_of_the_one_inside():
             assert uncompiled(wrapped) is inner
             assert list(pi.prunable(wrapped)) == ["0.weight"]
             assert groups_of(wrapped) == (model.process_group,)
+        masks = pi.prune(inner, pi.Magnitude(), sparsity=0.5)
+        with pytest.raises(pi.InputError, match="cannot rescale a model inside of DistributedDataParallel"):
+            pi.rescale_(model, masks=masks)
         with pytest.raises(pi.InputError, match="cannot densify a model inside of DistributedDataParallel"):
             pi.densify_(model)
         with pytest.raises(pi.InputError, match="cannot load into a model inside of DistributedDataParallel"):

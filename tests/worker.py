@@ -317,6 +317,19 @@ def fsdp_effective():
     pi.prune(sharded("dense"), pi.Snip(), share("dense"), sparsity=0.5, effective=True)
 
 
+def fsdp_forecast():
+    pi.forecast(sharded("dense"), criterion=pi.Magnitude())
+
+
+def fsdp_save():
+    pi.save(sharded("dense"), "never.safetensors")
+
+
+def fsdp_rescale():
+    model = sharded("dense")
+    pi.rescale_(model, masks=pi.prune(model, pi.Magnitude(), sparsity=0.5))
+
+
 def save_sharded(folder: Path):
     masks = pi.prune(sharded("dense"), pi.Magnitude(), sparsity=0.5)
     masks.full().save(folder / f"masks-{dist.get_rank()}.safetensors")
@@ -384,7 +397,8 @@ def cases(folder: Path) -> dict:
     found |= {f"select {d} {scope}": (selections, d, scope) for d in (0, 1, 2) for scope in ("global", "layer")}
     found |= {f"ddp_unaware {score}": (ddp_unaware, score) for score in (True, False)}
     plain = [
-        ddp_partly_unreached, ddp_masks, ddp_unaware_of_the_same, ddp_effective_masks, ddp_diverged, ddp_sparsified, ddp_sparsify_outside,
+        ddp_partly_unreached, ddp_masks, ddp_unaware_of_the_same, ddp_effective_masks, ddp_diverged, ddp_sparsified,
+        ddp_sparsify_outside, fsdp_forecast, fsdp_save, fsdp_rescale,
         ddp_wrong_shape, ddp_broken_loader, ddp_part_of_the_world, fsdp_batch_norm, fsdp_masks, fsdp_without_data,
         fsdp_frozen, fsdp_within_whole_masks, fsdp_after_an_evaluation, fsdp_trains_on, fsdp_all_wrong, fsdp_half,
         fsdp_sparsify, sharded_masks_of_a_whole_model, fsdp_moments, fsdp_effective, masks_compare, not_finite,

@@ -23,6 +23,7 @@ from pruneinit.reparametrize import (
     stored,
     tied_names,
 )
+from pruneinit.sharded import require_whole
 from pruneinit.survivors import Survivors, survivors_of
 from pruneinit.weights import uncompiled, weight
 
@@ -40,7 +41,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         path: The file to write, by convention `*.safetensors`; its folder is made.
 
     Raises:
-        InputError: The file cannot be written, or the model's state holds something other than tensors.
+        InputError: The file cannot be written, the model's state holds something other than tensors, or it is sharded.
 
     Example:
         >>> import tempfile, pruneinit as pi
@@ -54,6 +55,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         True
     """
     model = uncompiled(model)
+    require_whole(model)
     tied = tied_names(model)
     chains = {name: _describe(model, name, tied[name]) for name in reparametrized(model)}
     tensors: dict[str, Tensor] = {}
