@@ -130,8 +130,8 @@ def test_a_weight_that_one_process_alone_reaches_is_scored_without_a_warning(fou
     assert_close(found[0]["ddp_partly_unreached"], expected)
 
 
-@pytest.mark.parametrize("case", ["fsdp_frozen", "fsdp_after_an_evaluation"])
-def test_sharded_models_in_unusual_states_score_as_ever(case, found):
+@pytest.mark.parametrize("case", ["fsdp_frozen", "fsdp_after_an_evaluation", "fsdp_replicas"])
+def test_frozen_models_left_whole_by_an_evaluation_and_replicated_ones_score_as_ever(case, found):
     assert_close(found[0][case], alone("dense"))
 
 

@@ -213,6 +213,17 @@ def fsdp_scores(name: str, layers: bool = False):
     return gathered(scores)
 
 
+def fsdp_replicas():
+    """Copies of a model whose shards are in turn copies."""
+    mesh = init_device_mesh("cpu", (2, 1), mesh_dim_names=("copies", "parts"))
+    model = fully_shard(problem("dense").model(), mesh=mesh)
+    with Nothing():
+        scores = pi.score(model, pi.Snip(), share("dense"))
+        masks = pi.select(scores, 0.8)
+    assert masks.counts == masks.full().counts
+    return gathered(scores)
+
+
 def fsdp_batch_norm():
     """Batch statistics are those of each process's batch."""
     model = sharded("batch-norm").train()
@@ -398,7 +409,7 @@ def cases(folder: Path) -> dict:
     found |= {f"ddp_unaware {score}": (ddp_unaware, score) for score in (True, False)}
     plain = [
         ddp_partly_unreached, ddp_masks, ddp_unaware_of_the_same, ddp_effective_masks, ddp_diverged, ddp_sparsified,
-        ddp_sparsify_outside, fsdp_forecast, fsdp_save, fsdp_rescale,
+        ddp_sparsify_outside, fsdp_forecast, fsdp_save, fsdp_rescale, fsdp_replicas,
         ddp_wrong_shape, ddp_broken_loader, ddp_part_of_the_world, fsdp_batch_norm, fsdp_masks, fsdp_without_data,
         fsdp_frozen, fsdp_within_whole_masks, fsdp_after_an_evaluation, fsdp_trains_on, fsdp_all_wrong, fsdp_half,
         fsdp_sparsify, sharded_masks_of_a_whole_model, fsdp_moments, fsdp_effective, masks_compare, not_finite,
