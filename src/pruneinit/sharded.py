@@ -182,8 +182,8 @@ def part(tensor: Tensor, mesh: Any = None, allowed: Tensor | None = None) -> Par
             continue
         if type(placement).__name__ != "Shard":  # sums to come, and the strided parts of FSDP over tensor parallelism
             raise InputError(
-                f"a tensor is sharded as {tensor.placements}: expected Shard(dim) and Replicate() only; score the model "
-                "before sharding it so"
+                f"a tensor is sharded as {tensor.placements}: expected Shard(dim) and Replicate() only; score the "
+                "model before sharding it so"
             )
         chunk = -(-sizes[placement.dim] // size)
         begin = min(sizes[placement.dim], where * chunk)
