@@ -44,6 +44,15 @@ def data_root() -> Path:
     return UNPACKED
 
 
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """For processes of their own: one thread, and loopback only."""
+    torchrun = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    rest = {name: value for name, value in os.environ.items() if name not in torchrun}
+    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+    return rest | loopback | {"OMP_NUM_THREADS": "1"}
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Let one process at a time work in `folder`; the others wait."""

@@ -69,6 +69,22 @@ def test_a_quick_run_of_a_benchmark_leaves_the_results_alone(documents, monkeypa
     assert '"kills": 0' in capsys.readouterr().out
 
 
+def test_the_benchmark_of_a_billion_weights_does_a_million_too(documents, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", ["billion.py", "--weights", "1e6"])
+    runpy.run_path(str(PROJECT / "benchmarks" / "billion.py"), run_name="__main__")
+    assert not (tmp_path / "results").exists()
+    shown = capsys.readouterr().out
+    assert '"weights": 1008805' in shown
+    assert '"survivors": 50440' in shown
+    assert "| score by Snip |" in shown
+
+
+def test_a_billion_weights_were_pruned_within_the_memory_that_the_benchmark_allows():
+    results = json.loads((PROJECT / "results" / "billion.json").read_text())
+    assert results["weights"] >= 1e9
+    assert results["peak_gb"] <= results["limit_gb"] == 12
+
+
 def test_the_committed_results_are_those_of_the_default_settings():
     defaults = (PROJECT / "benchmarks" / "rescaling.py").read_text()
     results = json.loads((PROJECT / "results" / "rescaling.json").read_text())

@@ -87,7 +87,8 @@ def test_a_layer_that_the_loss_does_not_see_is_lost_at_once():
         def forward(self, x):
             return self.used(x)
 
-    found = pi.forecast(Idle(), [(torch.randn(4, 5), torch.zeros(4, dtype=torch.long))])
+    with pytest.warns(UserWarning, match="does not depend on 1 of 2 weights, which score 0: idle.weight"):
+        found = pi.forecast(Idle(), [(torch.randn(4, 5), torch.zeros(4, dtype=torch.long))])
     assert found.critical.layer == "idle.weight"
     assert found.critical.sparsity == pytest.approx(25 / 40)
     assert math.isinf(found.conditioning)

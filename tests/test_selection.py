@@ -114,10 +114,10 @@ def test_more_than_2_to_31_weights_are_counted_exactly():
     # An expanded tensor stands for 2^31 + 7 scores without their memory; chunks are what is ever made of it.
     n = 2**31 + 7
     huge = torch.tensor(0.5).expand(n)
-    from pruneinit.selection import _threshold
+    from pruneinit.radix import threshold
 
-    threshold, ties = _threshold({"a": huge, "b": torch.tensor([1.0, 0.25])}, n - 3, None, torch.float32)
-    assert (threshold, ties) == (0.5, n - 4)
+    least, ties = threshold({"a": huge, "b": torch.tensor([1.0, 0.25])}, n - 3, None, torch.float32)
+    assert (least, ties) == (0.5, n - 4)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

@@ -18,10 +18,12 @@ from pruneinit.functional import Loss, Norm, cross_entropy
 from pruneinit.meanfield.curves import Critical, Curve
 from pruneinit.meanfield.laws import Base, Law
 from pruneinit.pruning import all_kept
+from pruneinit.radix import ordered_keys
 from pruneinit.reach import reacher
 from pruneinit.remedies import UNEVEN, drifts, remedy
 from pruneinit.residual import shortcuts
-from pruneinit.selection import check_scores, ordered_keys, select
+from pruneinit.selection import check_scores, select
+from pruneinit.sharded import require_whole
 from pruneinit.weights import Patterns, listed
 
 SPARSITIES = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
@@ -177,6 +179,7 @@ def forecast(
         >>> found.critical.layer, found.empty(0.9)  # PyTorch draws weights within 1 / sqrt(fan-in)
         ('2.weight', ('2.weight',))
     """
+    require_whole(model)
     batches = None if batches is None else list(each(batches))
     criterion = Snip(norm=norm, loss=loss) if criterion is None else criterion
     whole = all_kept(model, include, exclude)

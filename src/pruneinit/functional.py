@@ -17,6 +17,7 @@ from pruneinit.batch import blame, describe
 from pruneinit.errors import InputError, unknown
 from pruneinit.masks import Masks, check_masks
 from pruneinit.reparametrize import copied_state, replaced, require_ours, tied_names
+from pruneinit.sharded import matching, require_whole, reshard_
 from pruneinit.weights import listed, owner, uncompiled, weight
 
 Norm = Literal["batch", "running"]
@@ -39,19 +40,21 @@ def effective_weights(model: nn.Module, masks: Masks | None) -> dict[str, Tensor
     Raises:
         InputError: A mask is of another model, or tied layers read a weight as different tensors.
     """
+    reshard_(model)
     weights = listed(model)
     check_masks(masks or {}, {name: found.shape for name, found in weights.items()})
     wanted = weights if masks is None else masks
     # Tied layers of which one reads the tensor through weight norm compute with two tensors, and have no one score.
     shared = (w for w in weights.values() if w.name in wanted and w.aliases)
-    require_ours(model, [w.name for w in shared if len({id(owner(model, n)[0]) for n in (w.name, *w.aliases)}) > 1])
+    if tied := [w.name for w in shared if len({id(owner(model, n)[0]) for n in (w.name, *w.aliases)}) > 1]:
+        require_ours(model, tied)
     found = {}
     for name in wanted:
         tensor = weight(model, name).detach()
         if masks is not None and masks.counts[name][0] < masks.counts[name][1]:
-            tensor = tensor * masks[name].to(tensor.device)
-        elif weights[name].aliases:
-            tensor = tensor.clone()  # an embedding with max_norm that is tied to it would write to it
+            tensor = tensor * matching(masks[name], tensor)
+        elif any(getattr(owner(model, alias)[0], "max_norm", None) is not None for alias in weights[name].aliases):
+            tensor = tensor.clone()  # an embedding that is tied to it would write to it
         found[name] = tensor
     return found
 
@@ -77,16 +80,27 @@ def call(model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Any], ov
     """`loss(model, batch)` with some weights replaced and every buffer a copy, so that the model is untouched.
 
     Raises:
-        InputError: The batch does not fit the model.
+        InputError: The batch does not fit the model, or the model is sharded.
     """
     model = uncompiled(model)
+    require_whole(model)
     tied = tied_names(model)
     wanted = {alias: tensor for name, tensor in overrides.items() for alias in tied[name]}
     copies = copied_state(model)
+    with fitting(batch), replaced(model, wanted) as plain, eager():
+        tensors = {f"model.{name}": t for name, t in (copies | plain).items()}
+        return functional_call(_WithLoss(model, loss), tensors, (batch,), tie_weights=False)
+
+
+@contextmanager
+def fitting(batch: Any) -> Iterator[None]:
+    """Say of what goes wrong in running a model on a batch that the two do not fit.
+
+    Raises:
+        InputError: In place of what PyTorch raises.
+    """
     try:
-        with replaced(model, wanted) as plain, eager():
-            tensors = {f"model.{name}": t for name, t in (copies | plain).items()}
-            return functional_call(_WithLoss(model, loss), tensors, (batch,), tie_weights=False)
+        yield
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
         if isinstance(error, InputError):
             raise

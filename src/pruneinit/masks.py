@@ -12,13 +12,16 @@ from torch import Tensor
 
 from pruneinit.errors import InputError, unknown
 from pruneinit.files import read_tensors, write_tensors
+from pruneinit.sharded import anywhere, is_sharded, kept, local, matching, whole
 
 
 class Masks(Mapping[str, Tensor]):
     """A mapping from weight name to a bool tensor of the weight's shape; True = kept.
 
     Args:
-        masks: Bool tensors by weight name. They are not copied; treat them as read-only.
+        masks: Bool tensors by weight name. They are not copied; treat them as read-only. Of a sharded model they are
+            DTensors; then all its processes make, compare and combine masks together, and counts are those of the
+            whole.
 
     Raises:
         InputError: A mask is not a bool tensor.
@@ -37,7 +40,8 @@ class Masks(Mapping[str, Tensor]):
                 given = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
                 raise InputError(f"the mask of {name} must be a bool tensor, got {given}; use tensor.bool()")
         self._masks = dict(masks)
-        self._counts = {name: (int(mask.count_nonzero()), mask.numel()) for name, mask in self._masks.items()}
+        counts = zip(kept(self._masks), self._masks.values(), strict=True)
+        self._counts = {name: (n, m.numel()) for name, (n, m) in zip(self._masks, counts, strict=True)}
 
     def __getitem__(self, name: str) -> Tensor:
         return self._masks[name]
@@ -54,10 +58,10 @@ class Masks(Mapping[str, Tensor]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Masks):
             return NotImplemented
-        return self.counts == other.counts and all(
-            self[name].shape == other[name].shape and torch.equal(self[name], other[name].to(self[name].device))
-            for name in self
-        )
+        if self.counts != other.counts or any(self[name].shape != other[name].shape for name in self):
+            return False
+        differ = [n for n in self if not torch.equal(local(self[n]), local(matching(other[n], self[n])))]
+        return not anywhere(differ, self)
 
     __hash__ = None  # type: ignore[assignment]  # equal by contents, so not hashable, like any mutable mapping
 
@@ -100,15 +104,19 @@ class Masks(Mapping[str, Tensor]):
         """The same masks on `device`."""
         return Masks({name: mask.to(device) for name, mask in self.items()})
 
+    def full(self) -> Masks:
+        """The same masks as whole tensors, on every process, gathered from those that hold parts of them."""
+        return Masks({name: whole(mask) for name, mask in self.items()})
+
     def __and__(self, other: Masks) -> Masks:
         """What both keep."""
         self._must_match(other)
-        return Masks({name: mask & other[name].to(mask.device) for name, mask in self.items()})
+        return Masks({name: mask & matching(other[name], mask) for name, mask in self.items()})
 
     def __or__(self, other: Masks) -> Masks:
         """What either keeps."""
         self._must_match(other)
-        return Masks({name: mask | other[name].to(mask.device) for name, mask in self.items()})
+        return Masks({name: mask | matching(other[name], mask) for name, mask in self.items()})
 
     def iou(self, other: Masks) -> float:
         """Intersection over union of what is kept: 1 for equal masks, 0 for disjoint ones.
@@ -125,8 +133,12 @@ class Masks(Mapping[str, Tensor]):
         """Write the masks to one safetensors file, eight values to a byte.
 
         Raises:
-            InputError: The file cannot be written.
+            InputError: The file cannot be written, or each process holds only a part of the masks.
         """
+        if sharded := next((name for name, mask in self.items() if is_sharded(mask)), None):
+            raise InputError(
+                f"the mask of {sharded} is sharded: bring the masks together, masks.full(), and save those"
+            )
         packed = {name: torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1))) for name, mask in self.items()}
         shapes = {name: list(mask.shape) for name, mask in self.items()}
         write_tensors(path, packed, {"kind": "masks", "shapes": shapes})

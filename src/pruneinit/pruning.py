@@ -12,11 +12,17 @@ from pruneinit.criteria import Criterion
 from pruneinit.errors import InputError, check_sparsity
 from pruneinit.functional import cross_entropy
 from pruneinit.masks import Masks
+from pruneinit.processes import agreed, groups_of, require_same, together
 from pruneinit.reach import reacher
 from pruneinit.reparametrize import stored
 from pruneinit.selection import Scope, select
+from pruneinit.sharded import reshard_
 from pruneinit.survivors import current_masks
-from pruneinit.weights import Patterns, prunable
+from pruneinit.weights import Patterns, prunable, weight
+
+# What is wrong where processes that share a model would go on with different masks.
+_INITIALIZE = "initialize alike in all processes, with one seed, before wrapping the model in DistributedDataParallel"
+_SHARE = "the criterion does not average over processes; give all of them the same batches"
 
 
 def score(
@@ -47,7 +53,11 @@ def score(
         >>> list(score(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), Magnitude(), exclude="1.*"))
         ['0.weight']
     """
-    return criterion(model, batches, all_kept(model, include, exclude))
+    masks = all_kept(model, include, exclude)
+    require_same(model, {name: weight(model, name) for name in masks}, _INITIALIZE)
+    scores = criterion(model, batches, masks)
+    require_same(model, scores, _SHARE)
+    return scores
 
 
 def prune(
@@ -104,8 +114,14 @@ def prune(
     if sparsity is not None:
         check_sparsity(sparsity)
     masks = all_kept(model, include, exclude)
-    batches = list(each(batches)) if batches is not None and (rounds > 1 or effective) else batches
-    alive = reacher(model, batches, getattr(criterion, "loss", cross_entropy)) if effective else None
+    require_same(model, {name: weight(model, name) for name in masks}, _INITIALIZE)
+    given, groups = batches, groups_of(model)
+    if given is not None and (rounds > 1 or effective):
+        batches = together(lambda: list(each(given)), groups)
+    alive = None
+    if effective:
+        loss = getattr(criterion, "loss", cross_entropy)
+        alive = agreed(together(lambda: reacher(model, batches, loss), groups), groups)
     start = masks.density
     for number in range(1, rounds + 1):
         step = sparsity
@@ -119,6 +135,7 @@ def prune(
         within = None if masks.kept == masks.total else masks
         chosen = select(scores, step, scope, within=within)
         masks = chosen if alive is None else _most_alive(chosen, scores, scope, within, alive, fixed=step is None)
+        require_same(model, masks, _SHARE)
     return masks
 
 
@@ -151,9 +168,10 @@ def all_kept(model: nn.Module, include: Patterns | None = None, exclude: Pattern
         >>> all_kept(nn.Linear(2, 3)).kept
         6
     """
+    reshard_(model)
     pruned = current_masks(model)
     masks = {}
     for name, found in prunable(model, include, exclude).items():
-        everything = torch.ones(found.shape, dtype=torch.bool, device=stored(model, name).device)
-        masks[name] = pruned.get(name, everything)
+        everything = torch.ones((), dtype=torch.bool, device=stored(model, name).device)
+        masks[name] = pruned.get(name, everything.expand(found.shape))  # one value, in the memory of one
     return Masks(masks)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pruneinit.errors import InputError
-from pruneinit.weights import every_weight, owner, plain_name, raw, uncached, uncompiled
+from pruneinit.weights import every_weight, owner, plain_name, raw, require_shapes, uncached, uncompiled
 
 
 class Link(nn.Module):
@@ -114,6 +114,9 @@ def stored(model: nn.Module, name: str) -> nn.Parameter:
 
 def reparametrized(model: nn.Module) -> Iterator[str]:
     """The names of all tensors with a chain of ours, each tied tensor once, a weight by its name in `prunable`."""
+    require_shapes(model)
+    if not any(parametrize.is_parametrized(module) for module in model.modules()):
+        return
     seen: set[int] = set()
     weights = {id(stored(model, found.name)): found.name for found in every_weight(model)}
     for path, module in uncompiled(model).named_modules():

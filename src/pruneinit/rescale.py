@@ -14,6 +14,7 @@ from pruneinit.errors import InputError, unknown
 from pruneinit.functional import Loss, Norm, call, cross_entropy, scoring_mode
 from pruneinit.masks import Masks, check_masks
 from pruneinit.moments import mean_square, moments_of, watch
+from pruneinit.processes import require_own
 from pruneinit.reparametrize import (
     Scale,
     chain,
@@ -84,6 +85,7 @@ def rescale_(
         >>> rescale_(model, masks=masks)[0].weight[0, 0].item()  # sqrt(4 / 2)
         1.4142135...
     """
+    require_own(model, "rescale")
     if fold and not current_masks(model):
         raise InputError("fold multiplies into the survivors: sparsify_ the model first, with targets for 'layer'")
     factors = rescaling_factors(model, batches, masks=masks, method=method, targets=targets, loss=loss, norm=norm)

@@ -1,34 +1,30 @@
-"""From scores and a sparsity to masks: exact counts, in linear time, in bounded memory.
-
-The threshold is found by a radix search on the bit patterns of the scores: each pass counts, chunk by chunk, how
-many scores fall into each of 2^16 bins and goes on with the one bin that holds the threshold. No score is sorted
-or copied, and counts are Python integers, so nothing overflows at 2^24 or 2^31 weights.
-"""
+"""From scores and a sparsity to masks: exact counts, in linear time, in bounded memory."""
 
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from pruneinit.errors import InputError, check_sparsity, unknown
 from pruneinit.masks import Masks, check_masks
+from pruneinit.radix import chunks, common_dtype, threshold
+from pruneinit.sharded import anywhere, is_sharded, largest, local
 
 Scores = Mapping[str, Tensor]
 Scope = str | Mapping[str, float]
 
 SCOPES = ("global", "layer", "erk")
-_CHUNK = 1 << 17  # small enough for the temporaries of a pass to stay in cache
-_CHUNK_ELSEWHERE = 1 << 24  # on an accelerator every chunk costs a wait
-_BITS = 16
 
 
 def select(scores: Scores, sparsity: float | None, scope: Scope = "global", *, within: Masks | None = None) -> Masks:
     """Keep the weights with the largest scores: exactly `round((1 - sparsity) * n)` of the n there are.
 
-    Equal scores are broken by position: the weight listed first, and within it the lowest flat index, is kept.
+    Equal scores are broken by position: the weight listed first, and within it the lowest flat index, is kept. Scores
+    of which each process holds a part (DTensors) give masks sharded alike, the very ones of the whole scores; only
+    counts are exchanged, and all processes must call.
 
     Args:
         scores: For each weight a tensor of its shape; larger = keep. Any floating dtypes and devices may be mixed.
@@ -141,20 +137,22 @@ def _largest(scores: Scores, keep: int, within: Masks | None) -> dict[str, Tenso
     """Masks of exactly the `keep` largest scores, ties broken by position."""
     if keep == 0:
         return {name: torch.zeros_like(s, dtype=torch.bool) for name, s in scores.items()}
-    dtype = _common_dtype(list(scores.values()))
-    threshold, ties = _threshold(scores, keep, within, dtype)
+    if any(is_sharded(score) for score in scores.values()):
+        return largest(scores, keep, within)
+    dtype = common_dtype(list(scores.values()))
+    least, ties = threshold(scores, keep, within, dtype)
     masks = {}
     for name, score in scores.items():
         mask = torch.empty(score.numel(), dtype=torch.bool, device=score.device)
         allowed = None if within is None else within[name].to(score.device).reshape(-1)
-        for start, chunk in _chunks(score, dtype):
+        for start, chunk in chunks(score, dtype):
             part = mask[start : start + chunk.numel()]
-            torch.gt(chunk, threshold, out=part)
+            torch.gt(chunk, least, out=part)
             inside = slice(start, start + chunk.numel())
             if allowed is not None:
                 part &= allowed[inside]
             if ties:
-                equal = chunk == threshold
+                equal = chunk == least
                 if allowed is not None:
                     equal &= allowed[inside]
                 first = equal.nonzero().reshape(-1)[:ties]
@@ -162,68 +160,6 @@ def _largest(scores: Scores, keep: int, within: Masks | None) -> dict[str, Tenso
                 ties -= first.numel()
         masks[name] = mask.reshape(score.shape)
     return masks
-
-
-def _threshold(scores: Scores, keep: int, within: Masks | None, dtype: torch.dtype) -> tuple[float, int]:
-    """The `keep`-th largest score, and how many scores equal to it are to be kept."""
-    width = torch.finfo(dtype).bits
-    prefix, rank = 0, keep  # the bits of the threshold's key found so far; its rank among keys with that prefix
-    for shift in range(width - _BITS, -1, -_BITS):
-        bins = torch.zeros(1 << _BITS, dtype=torch.int64)
-        for key in _keys(scores, within, dtype):
-            if shift + _BITS < width:
-                key = key[(key >> (shift + _BITS)) == prefix]
-            digit = ((key >> shift) & ((1 << _BITS) - 1)).long()
-            bins += torch.bincount(digit, minlength=1 << _BITS).cpu()
-        if shift + _BITS == width:  # the top digit carries the sign: its bins 2^15.. are the negative keys
-            bins = bins.roll(1 << (_BITS - 1))
-        above = bins.flip(0).cumsum(0).flip(0)  # how many keys have this digit or a larger one
-        digit_value = int((above >= rank).nonzero()[-1])
-        rank -= int(above[digit_value] - bins[digit_value])
-        if shift + _BITS == width:
-            digit_value -= 1 << (_BITS - 1)
-        prefix = (prefix << _BITS) + digit_value
-    integer = {32: torch.int32, 64: torch.int64}[width]
-    key = torch.tensor([prefix], dtype=integer)
-    return float(_from_key(key).view(dtype)), rank
-
-
-def _keys(scores: Scores, within: Masks | None, dtype: torch.dtype) -> Iterator[Tensor]:
-    """The scores as integers of the same order, chunk by chunk."""
-    integer = {32: torch.int32, 64: torch.int64}[torch.finfo(dtype).bits]
-    for name, score in scores.items():
-        allowed = None if within is None else within[name].to(score.device).reshape(-1)
-        for start, chunk in _chunks(score, dtype):
-            if allowed is not None:
-                chunk = chunk[allowed[start : start + chunk.numel()]]
-            bits = (chunk + 0.0).view(integer)  # + 0.0 turns -0.0 into 0.0, so that the two tie
-            yield _from_key(bits)
-
-
-def ordered_keys(score: Tensor) -> Iterator[Tensor]:
-    """The scores as 32-bit integers in the same order, chunk by chunk.
-
-    Example:
-        >>> torch.cat(list(ordered_keys(torch.tensor([2.0, -1.0, 0.0])))).argsort().tolist()
-        [1, 2, 0]
-    """
-    yield from _keys({"": score}, None, torch.float32)
-
-
-def _from_key(bits: Tensor) -> Tensor:
-    """Float bits <-> a signed integer of the same order: flip all but the sign bit of negative numbers."""
-    return torch.where(bits < 0, bits ^ torch.iinfo(bits.dtype).max, bits)
-
-
-def _chunks(score: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
-    flat = score.detach().reshape(-1)
-    size = _CHUNK if flat.device.type == "cpu" else _CHUNK_ELSEWHERE
-    for start in range(0, flat.numel(), size):
-        yield start, flat[start : start + size].to(dtype)
-
-
-def _common_dtype(scores: Sequence[Tensor]) -> torch.dtype:
-    return torch.float64 if any(s.dtype == torch.float64 for s in scores) else torch.float32
 
 
 def check_scores(scores: Scores) -> None:
@@ -238,9 +174,9 @@ def check_scores(scores: Scores) -> None:
     for name, score in scores.items():
         if not score.dtype.is_floating_point:
             raise InputError(f"the scores of {name} must be floating point, got {score.dtype}")
-        if not all(bool(chunk.isfinite().all()) for _, chunk in _chunks(score, score.dtype)):
+        if not all(bool(chunk.isfinite().all()) for _, chunk in chunks(local(score), score.dtype)):
             bad.append(name)
-    if bad:
+    if bad := anywhere(bad, scores):
         raise InputError(
             f"scores of {', '.join(bad)} are NaN or infinite: the loss or its gradient overflowed there; "
             "check the data and the initialisation"

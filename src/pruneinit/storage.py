@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pruneinit.errors import InputError
 from pruneinit.files import read_tensors, write_tensors
+from pruneinit.processes import require_own
 from pruneinit.reparametrize import (
     Scale,
     chain,
@@ -22,6 +23,7 @@ from pruneinit.reparametrize import (
     stored,
     tied_names,
 )
+from pruneinit.sharded import require_whole
 from pruneinit.survivors import Survivors, survivors_of
 from pruneinit.weights import uncompiled, weight
 
@@ -39,7 +41,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         path: The file to write, by convention `*.safetensors`; its folder is made.
 
     Raises:
-        InputError: The file cannot be written, or the model's state holds something other than tensors.
+        InputError: The file cannot be written, the model's state holds something other than tensors, or it is sharded.
 
     Example:
         >>> import tempfile, pruneinit as pi
@@ -53,6 +55,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         True
     """
     model = uncompiled(model)
+    require_whole(model)
     tied = tied_names(model)
     chains = {name: _describe(model, name, tied[name]) for name in reparametrized(model)}
     tensors: dict[str, Tensor] = {}
@@ -103,6 +106,7 @@ def load(path: str | os.PathLike[str], into: nn.Module) -> nn.Module:
         InputError: The file is missing, truncated, altered, foreign, or of another architecture or dtype (the first
             differences are named). `into` is then as it was.
     """
+    require_own(into, "load into")
     given, into = into, uncompiled(into)
     tensors, metadata = read_tensors(path)
     if metadata.get("kind") != "model":

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pruneinit.errors import InputError
 from pruneinit.masks import Masks, check_masks
+from pruneinit.processes import require_own
 from pruneinit.reparametrize import (
     Link,
     chain,
@@ -22,6 +23,7 @@ from pruneinit.reparametrize import (
     stored,
     tied_names,
 )
+from pruneinit.sharded import is_sharded
 from pruneinit.weights import listed, weight
 
 
@@ -90,7 +92,8 @@ def sparsify_(model: nn.Module, masks: Masks) -> nn.Module:
 
     Raises:
         InputError: A mask has no weight of its name or shape in the model, brings back a pruned weight, or the weight
-            carries a parametrisation of another library. The model is then as it was.
+            carries a parametrisation of another library. Or the model is sharded, or wrapped for several processes. It
+            is then as it was.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 2))
@@ -98,9 +101,14 @@ def sparsify_(model: nn.Module, masks: Masks) -> nn.Module:
         >>> sum(p.numel() for p in sparsify_(model, masks).parameters())  # 3 survivors and 2 biases
         5
     """
+    require_own(model, "sparsify")
     weights = listed(model)
     previous = current_masks(model)
     check_masks(masks, {name: found.shape for name, found in weights.items()})
+    if sharded := next((name for name, mask in masks.items() if is_sharded(mask)), None):
+        raise InputError(
+            f"the mask of {sharded} is sharded and the model is not: bring the masks together, masks.full()"
+        )
     require_ours(model, masks)
     for name, mask in masks.items():
         if name in previous and bool((mask.to(previous[name].device) & ~previous[name]).any()):
@@ -135,6 +143,7 @@ def densify_(model: nn.Module) -> nn.Module:
         >>> densify_(model)[0].weight.shape
         torch.Size([1, 2])
     """
+    require_own(model, "densify")
     tied = tied_names(model)
     for name in list(reparametrized(model)):
         with torch.no_grad():

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 
 from pruneinit.errors import InputError, unknown
@@ -127,8 +128,17 @@ def owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
-    """The model inside of what `torch.compile(model)` returns, whose names have a prefix; any other model as it is."""
-    return model._modules.get("_orig_mod") or model
+    """The model inside of `torch.compile(model)` and `DistributedDataParallel(model)`, whose names have a prefix."""
+    *_, inner = unwrapped(model)
+    return inner
+
+
+def unwrapped(model: nn.Module) -> Iterator[nn.Module]:
+    """The model, what `torch.compile` or `DistributedDataParallel` has wrapped in it, and so on to the innermost."""
+    inner: nn.Module | None = model
+    while inner is not None:
+        yield inner
+        inner = inner.module if isinstance(inner, DistributedDataParallel) else inner._modules.get("_orig_mod")
 
 
 def layers(model: nn.Module, found: Weight) -> Iterator[tuple[str, nn.Module]]:
@@ -186,6 +196,8 @@ def plain_name(name: str) -> str:
         >>> plain_name("fc.parametrizations.weight.original")
         'fc.weight'
     """
+    if "parametrizations" not in name:  # most names of most models, many times
+        return name
     return re.sub(r"parametrizations\.(\w+)\.original\d*$", r"\1", name)
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,15 +41,6 @@ def mlp() -> Callable[..., nn.Module]:
         return nn.Sequential(nn.Flatten(), nn.Linear(inputs, 16), nn.ReLU(), nn.Linear(16, classes))
 
     return make
-
-
-@pytest.fixture(scope="session")
-def environment() -> dict[str, str]:
-    """For processes of their own: one thread, and loopback only."""
-    torchrun = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    rest = {name: value for name, value in os.environ.items() if name not in torchrun}
-    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
-    return rest | loopback | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="session")

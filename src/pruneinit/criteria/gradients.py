@@ -1,15 +1,26 @@
-"""Gradients of a loss with respect to a model's weights."""
+"""Gradients of a loss with respect to a model's weights, and what is to be said where they are zero."""
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches, batch_size, blame, each
+from pruneinit.criteria.sharded_gradients import sharded_gradients
+from pruneinit.errors import InputError
 from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scalar, scoring_mode
 from pruneinit.masks import Masks
+from pruneinit.processes import gathered, groups_of, mean_over_processes, together
+from pruneinit.sharded import anywhere, is_sharded, local
+
+_NAMED = 3  # weights of a warning that are named; the others are counted
+_CHUNK = 1 << 17  # values at a time, so that temporaries stay in cache
+_CHUNK_ELSEWHERE = 1 << 24  # on an accelerator every chunk costs a launch
 
 
 def gradients(
@@ -24,7 +35,15 @@ def gradients(
 
     Batches count by their number of examples, so that the same examples in smaller batches give the same gradient
     up to rounding (where no batch normalisation mixes them). The model's weights, buffers, mode and the global
-    random numbers are as before afterwards. Dropout is off.
+    random numbers are as before afterwards. Dropout is off. A warning names the weights that no batch reaches, unless
+    none is reached: then all scores are 0, which is for the criterion to say (`warn_if_zero`).
+
+    Cost: a forward and a backward pass over the batches. Beside the model and the activations, memory for the result
+    and the gradient of one weight at a time; where masks remove something, also for the masked weights.
+
+    Of a model that several processes share (`DistributedDataParallel`, `fully_shard`), each gives its own share of the
+    examples, and the mean is over those of all; it is the same on all, or sharded like the weights. An error of one
+    process is raised on all.
 
     Args:
         model: Any module.
@@ -35,7 +54,8 @@ def gradients(
         masks: Which weights are wanted; what they remove counts as zero. None for all prunable weights, as they are.
 
     Returns:
-        For each weight a tensor of its shape, in float32 or finer; zero where the loss does not depend on the weight.
+        For each weight a tensor of its shape, in float32 or finer, the caller's to change; zero where the loss does not
+        depend on the weight.
 
     Raises:
         InputError: There are no batches, one does not fit the model, the loss is not a finite scalar, or `norm` is
@@ -47,25 +67,172 @@ def gradients(
         {'weight': tensor([[0.],
                 [0.]])}
     """
-    total: dict[str, Tensor] = {}
+    return weights_and_gradients(model, batches, loss=loss, norm=norm, masks=masks)[1]
+
+
+def weights_and_gradients(
+    model: nn.Module, batches: Batches | None, *, loss: Loss, norm: Norm | None, masks: Masks | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights as the forward pass sees them, times their masks, and their `gradients`.
+
+    Where nothing is masked the weights are those of the model and not copies: read them only.
+
+    Example:
+        >>> batch = torch.ones(1, 2), torch.tensor([0])
+        >>> weights, found = weights_and_gradients(nn.Linear(2, 3), [batch], loss=cross_entropy, norm=None, masks=None)
+        >>> weights["weight"].shape, found["weight"].shape
+        (torch.Size([3, 2]), torch.Size([3, 2]))
+    """
+    groups = groups_of(model)
+    if any(is_sharded(parameter) for parameter in model.parameters()):
+        weights = effective_weights(model, masks)
+        found, unreached = sharded_gradients(model, batches, loss=loss, norm=norm, masks=masks)
+    else:
+        weights, own, examples = together(lambda: _own(model, batches, loss, norm, masks), groups)
+        every = gathered(sorted(weights.keys() - own.keys()), groups)
+        unreached = [name for name in weights if all(name in names for names in every)]
+        whole = {name: own.pop(name) if name in own else _zeros(weight) for name, weight in weights.items()}
+        found = mean_over_processes(whole, examples, groups)
+    warn_unreached(unreached, len(weights))
+    return weights, found
+
+
+def _own(
+    model: nn.Module, batches: Batches | None, loss: Loss, norm: Norm | None, masks: Masks | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
+    """The weights, the mean gradient over this process's examples of those that they reach, and how many they are."""
     examples = 0
     with scoring_mode(model, norm):
         leaves = {name: tensor.requires_grad_() for name, tensor in effective_weights(model, masks).items()}
+        mean = _Mean(leaves)
 
-        def differentiate(net: nn.Module, batch: Any) -> tuple[Tensor | None, ...]:
+        def differentiate(net: nn.Module, batch: Any) -> None:
             # While the leaves still stand in for the weights: checkpointed blocks run a second time in here.
-            return torch.autograd.grad(scalar(loss(net, batch), batch), list(leaves.values()), allow_unused=True)
+            torch.autograd.backward(scalar(loss(net, batch), batch), inputs=list(leaves.values()))
 
         for batch in each(batches):
-            size = batch_size(batch)
-            parts = call(model, batch, differentiate, leaves)
-            if not all(bool(part.isfinite().all()) for part in parts if part is not None):
-                blame(batch)
-            examples += size
-            for (name, leaf), part in zip(leaves.items(), parts, strict=True):
-                gradient = torch.zeros_like(leaf) if part is None else part.detach()
-                # In bfloat16 the mean of many batches would lose its later ones.
-                gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
-                # A running mean, not in place: two weights may be given one and the same gradient.
-                total[name] = total[name].lerp(gradient, size / examples) if name in total else gradient
-    return total
+            mean.begin(batch_size(batch))
+            call(model, batch, differentiate, leaves)
+            mean.end()
+            _blame_if_spoilt(batch, mean.values)
+            examples += batch_size(batch)
+    return {name: leaf.detach() for name, leaf in leaves.items()}, mean.values, examples
+
+
+def warn_unreached(names: Collection[str], total: int) -> None:
+    """Warn that the loss does not depend on the weights `names` of `total`; not where there are none, or where all are.
+
+    Example:
+        >>> import pytest
+        >>> with pytest.warns(UserWarning, match="does not depend on 1 of 2 weights, which score 0: head.weight;"):
+        ...     warn_unreached(["head.weight"], 2)
+    """
+    if not names or len(names) == total:
+        return
+    named = ", ".join(list(names)[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    warnings.warn(
+        f"the loss does not depend on {len(names)} of {total} weights, which score 0: {named}; leave them out with "
+        "exclude= to keep them whole, or use a loss that reaches them",
+        stacklevel=3,
+    )
+
+
+def warn_if_zero(scores: Mapping[str, Tensor]) -> None:
+    """Warn that every score is 0, where that is so.
+
+    Example:
+        >>> import pytest
+        >>> with pytest.warns(UserWarning, match="every score is 0"):
+        ...     warn_if_zero({"weight": torch.zeros(2, 2)})
+    """
+    nonzero = [name for name, score in scores.items() if any(bool(part.any()) for (part,) in slices(score))]
+    if not anywhere(nonzero, scores):
+        warnings.warn(
+            "every score is 0, so that masks would go by position alone: no gradient reaches a weight; check that "
+            "the inputs are not all zero, and what signal passes (diagnose)",
+            stacklevel=3,
+        )
+
+
+def slices(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same rows of tensors of one shape, few at a time: what is computed from them in place needs no second copy.
+
+    Of sharded tensors these are the rows that this process has.
+
+    Example:
+        >>> score, weight = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [-4.0]])
+        >>> for part, factor in slices(score, weight):
+        ...     _ = part.mul_(factor)
+        >>> score.tolist()
+        [[3.0], [-8.0]]
+    """
+    parts = [local(tensor) for tensor in tensors]
+    chunk = _CHUNK if parts[0].device.type == "cpu" else _CHUNK_ELSEWHERE
+    rows = max(1, chunk // max(1, parts[0][:1].numel()))
+    return zip(*(torch.split(part, rows) for part in parts), strict=True)
+
+
+class _Mean:
+    """The running mean of the gradients of batches.
+
+    Autograd hands over each leaf's gradient as soon as it has it, and it is folded in and freed before the next one
+    is computed. So there is never a whole gradient beside the mean.
+    """
+
+    def __init__(self, leaves: Mapping[str, Tensor]) -> None:
+        self.values: dict[str, Tensor] = {}  # of those weights that a batch has reached
+        self._examples = 0
+        self._share = 1.0  # of the batch at hand, among the examples so far
+        self._reached: set[str] = set()  # by the batch at hand
+        self._held: set[int] = set()  # the storages of the values, by address
+        for name, leaf in leaves.items():
+            cast(Any, leaf).register_post_accumulate_grad_hook(partial(self._take, name))
+
+    def begin(self, size: int) -> None:
+        """A batch of `size` examples comes."""
+        self._examples += size
+        self._share = size / self._examples
+        self._reached = set()
+
+    def end(self) -> None:
+        """The batch is over: weights that it did not reach had the gradient 0 in it."""
+        for name in self.values.keys() - self._reached:
+            self.values[name].lerp_(self.values[name].new_zeros(()), self._share)
+
+    def _take(self, name: str, leaf: Tensor) -> None:
+        gradient, leaf.grad = leaf.grad, None
+        assert gradient is not None
+        if name in self._reached:  # the rest of it, from a block that differentiates itself within the backward pass
+            self.values[name] = self.values[name].add(gradient, alpha=self._share)
+        elif self._share == 1:
+            self.values[name] = self._owned(gradient)
+        else:
+            if name not in self.values:
+                self.values[name] = _zeros(leaf)
+            mean = self.values[name]
+            for part, new in slices(mean, gradient):
+                part.lerp_(new.to(part.dtype), self._share)
+        self._reached.add(name)
+
+    def _owned(self, gradient: Tensor) -> Tensor:
+        """The gradient in a storage that holds nothing else: autograd may give two weights views of one."""
+        # In bfloat16 the mean of many batches would lose its later ones.
+        wide = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+        storage = wide.untyped_storage()
+        if storage.nbytes() > wide.nbytes or storage.data_ptr() in self._held:
+            wide = wide.clone()
+        self._held.add(wide.untyped_storage().data_ptr())
+        return wide
+
+
+def _blame_if_spoilt(batch: Any, found: Mapping[str, Tensor]) -> None:
+    """Name a batch that holds NaN or inf as the cause of gradients that are not finite."""
+    try:
+        blame(batch)  # a look at the batch costs next to nothing, one at all the gradients a lot
+    except InputError:
+        if not all(bool(part.isfinite().all()) for gradient in found.values() for (part,) in slices(gradient)):
+            raise
+
+
+def _zeros(leaf: Tensor) -> Tensor:
+    return torch.zeros_like(leaf, dtype=torch.promote_types(leaf.dtype, torch.float32), requires_grad=False)

@@ -11,6 +11,7 @@ from pruneinit.batch import Batches
 from pruneinit.masks import Masks
 from pruneinit.reparametrize import stored
 from pruneinit.seeds import derived
+from pruneinit.sharded import matching
 from pruneinit.weights import listed
 
 
@@ -18,10 +19,10 @@ from pruneinit.weights import listed
 class Random:
     """Scores drawn uniformly from [0, 1), independent of weights and data.
 
-    Cost: no pass through the model.
+    Cost: no pass through the model. Of a sharded one every process draws each layer whole, and keeps its part.
 
     Attributes:
-        seed: Of the random numbers; the same seed gives the same scores on every device.
+        seed: Of the random numbers; the same seed gives the same scores on every device and every number of processes.
 
     Example:
         >>> Random(seed=1)(nn.Linear(2, 1))["weight"].shape
@@ -39,5 +40,5 @@ class Random:
         weights = listed(model)
         for name in masks if masks is not None else weights:
             score = torch.rand(weights[name].shape, generator=generator)
-            scores[name] = score.to(stored(model, name).device)
+            scores[name] = matching(score, stored(model, name))
         return scores

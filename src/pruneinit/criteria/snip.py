@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches
-from pruneinit.criteria.gradients import gradients
-from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights
+from pruneinit.criteria.gradients import slices, warn_if_zero, weights_and_gradients
+from pruneinit.functional import Loss, Norm, cross_entropy
 from pruneinit.masks import Masks
 
 
@@ -20,7 +19,8 @@ class Snip:
     Source: Lee, Ajanthan, Torr, "SNIP: Single-shot Network Pruning based on Connection Sensitivity" (2019);
     Hayou et al. 2021, equation 2. Several batches are averaged at the gradient, before the absolute value.
 
-    Cost: one forward and backward pass over the batches; memory for one gradient of the weights.
+    Cost: one forward and backward pass over the batches; memory, beside the model and the activations, for the scores
+    and the gradient of one weight at a time; where masks remove something, also for the masked weights.
 
     Attributes:
         norm: `"batch"` or `"running"`: which statistics batch normalisation uses. Must be given for a model that has
@@ -41,20 +41,17 @@ class Snip:
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
     ) -> dict[str, Tensor]:
-        """Scores for the weights of `masks`, or for all prunable weights. A warning says if all of them are 0.
+        """Scores for the weights of `masks`, or for all prunable weights.
+
+        A warning names the weights that the loss does not depend on, or says that all scores are 0.
 
         Raises:
             InputError: As `gradients` does: no batches, one that does not fit, a loss that is not finite.
         """
-        weights = effective_weights(model, masks)
-        scores = {}
-        for name, gradient in gradients(model, batches, loss=self.loss, norm=self.norm, masks=masks).items():
+        weights, scores = weights_and_gradients(model, batches, loss=self.loss, norm=self.norm, masks=masks)
+        for name, weight in weights.items():
             # In float32 at least, like the gradient: a product of two small bfloat16 numbers underflows.
-            scores[name] = (weights[name].to(gradient.dtype) * gradient).abs()
-        if not any(bool(score.any()) for score in scores.values()):
-            warnings.warn(
-                "every score is 0, so that masks would go by position alone: no gradient reaches a weight; check that "
-                "the inputs are not all zero, and what signal passes (diagnose)",
-                stacklevel=2,
-            )
+            for score, values in slices(scores[name], weight):
+                score.mul_(values).abs_()
+        warn_if_zero(scores)
         return scores

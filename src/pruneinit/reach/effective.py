@@ -13,6 +13,7 @@ from pruneinit.errors import InputError
 from pruneinit.functional import Loss, call, cross_entropy, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.reach.trace import Tracer
+from pruneinit.sharded import require_whole
 from pruneinit.survivors import current_masks
 
 
@@ -68,6 +69,7 @@ def reacher(model: nn.Module, batches: Batches | None, loss: Loss = cross_entrop
     Each call runs the first example once; nothing else is kept but that example. Arguments and errors are those of
     `effective_masks`.
     """
+    require_whole(model)
     batch = next(iter(each(batches)))
     size = batch_size(batch)
 

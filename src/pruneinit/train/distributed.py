@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pruneinit import processes
 from pruneinit.errors import InputError
 
 # PyTorch 2.13 renamed the switch, and warns about the old name.
@@ -109,8 +110,6 @@ def total(tensor: Tensor, world: World) -> Tensor:
 def together(action: Callable[[], str], world: World) -> None:
     """Run `action` on every process and see that all succeed with the same result, before any goes on.
 
-    Without this a process that fails leaves the others waiting for it.
-
     Args:
         action: Returns, in words, what the processes must have in common.
         world: The processes; every one must call.
@@ -118,23 +117,12 @@ def together(action: Callable[[], str], world: World) -> None:
     Raises:
         InputError: An `InputError` of any process, on all of them; or the results differ.
     """
-    if world.size == 1:
-        action()
-        return
-    mine: tuple[str, str | None]
-    try:
-        mine = action(), None
-    except InputError as error:
-        mine = "", str(error)
-    every: list[tuple[str, str | None]] = [mine] * world.size
-    dist.all_gather_object(every, mine)
-    for rank, (_, failed) in enumerate(every):
-        if failed is not None:
-            raise InputError(f"{failed} (process {rank} of {world.size})")
-    for rank, (result, _) in enumerate(every):
-        if result != every[0][0]:
+    groups = (dist.group.WORLD,) if world.size > 1 else ()
+    every = processes.gathered(processes.together(action, groups), groups)
+    for rank, result in enumerate(every):
+        if result != every[0]:
             raise InputError(
-                f"the processes cannot train together: process 0 has {every[0][0]}, process {rank} has {result}; give "
+                f"the processes cannot train together: process 0 has {every[0]}, process {rank} has {result}; give "
                 "all the same data, masks and seeds, and a checkpoint on a file system that all of them see"
             )
 
