@@ -33,8 +33,8 @@ def test_every_setting_changes_the_hash():
     other = {
         "data": "mnist", "validation": 0.1, "model": "vcnn", "depth": 7, "width": 9, "activation": "tanh",
         "sigma_w": 2.0, "sigma_b": 0.3, "residuals": "stable", "criterion": "random", "sparsity": 0.5,
-        "scope": "layer", "rounds": 2, "norm": "running", "score_images": 7, "rescale": "layer", "fold": True,
-        "seed": 1, "training": Training(epochs=1),
+        "scope": "layer", "rounds": 2, "sanity": "shuffle", "norm": "running", "score_images": 7,
+        "rescale": "layer", "fold": True, "seed": 1, "training": Training(epochs=1),
     }  # fmt: skip
     fields = {field.name for field in dataclasses.fields(Recipe)}
     assert fields - other.keys() == {"init"}
@@ -64,7 +64,9 @@ def test_every_setting_changes_the_hash():
         ({"depth": "3"}, "depth must be a whole number, 1 or more, got '3'"),
         ({"depth": 2.5}, "depth must be a whole number, 1 or more, got 2.5"),
         ({"width": [1]}, r"width must be a whole number, 1 or more, got \[1\]"),
-        ({"rounds": None}, "rounds must be a whole number, 1 or more, got None"),
+        ({"rounds": True}, "rounds must be a whole number, 1 or more, got True"),
+        ({"sanity": "invret"}, "did you mean 'invert'"),
+        ({"criterion": "none", "sanity": "invert"}, "sanity='invert' needs something pruned"),
         ({"score_images": True}, "score_images must be a whole number, 1 or more, got True"),
         ({"sigma_b": "x"}, "sigma_b must be a number at least 0, got 'x'"),
         ({"sigma_b": float("nan")}, "sigma_b must be a number at least 0, got nan"),
