@@ -9,6 +9,8 @@ from torch import nn
 
 import pruneinit as pi
 from problems import IDS, PROBLEMS
+from pruneinit.choice import Choice
+from pruneinit.collapse import safest
 
 
 class Given:
@@ -73,6 +75,22 @@ def test_the_named_sparsity_is_safe_and_with_one_weight_fewer_a_layer_is_lost(ca
     if found.kept > 1:
         with pytest.raises(pi.InputError, match="leaves nothing of"):
             pi.prune(model, Given(scores), sparsity=1 - (found.kept - 1) / total, **options)
+
+
+@pytest.mark.parametrize("scope", ["global", "layer", "erk"])
+@pytest.mark.parametrize(
+    "sizes", [[(2, 2), (5, 7), (3, 3)], [(1, 1), (6, 6), (6, 6)], [(2, 1), (1, 3), (9, 4), (1, 1)]]
+)
+def test_the_named_sparsity_is_that_of_the_next_count_that_is_safe(sizes, scope):
+    generator = torch.Generator().manual_seed(0)
+    scores = {str(i): torch.rand(shape, generator=generator) for i, shape in enumerate(sizes)}
+    choice = Choice(scores, scope, pi.Masks({name: torch.ones_like(s).bool() for name, s in scores.items()}))
+    total = choice.room.total
+    safe = {k: not choice.live(k).empty for k in range(1, total + 1)}
+    assert not all(safe.values())
+    for asked in (k for k, fine in safe.items() if not fine):
+        expected = next(k for k in range(asked + 1, total + 1) if safe[k])
+        assert choice.asked(float(safest(choice, 1 - asked / total, list(scores)))) == expected
 
 
 @pytest.mark.parametrize("problem", [p for p in PROBLEMS if p.name != "attention"], ids=lambda p: p.name)

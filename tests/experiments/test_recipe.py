@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pruneinit.errors import InputError
 from pruneinit.experiments import Recipe
+from pruneinit.experiments.offered import OFFERED, criterion
 from pruneinit.experiments.recipe import RESULTS_VERSION
 from pruneinit.train import Training
 
@@ -84,6 +85,30 @@ def test_every_setting_changes_the_hash():
 def test_impossible_settings(settings, message):
     with pytest.raises(InputError, match=message):
         Recipe(**settings)
+
+
+def test_recipes_of_before_rounds_were_optional_and_checks_were_there_keep_their_hashes():
+    assert RESULTS_VERSION == 1
+    assert Recipe().hash == Recipe(rounds=1).hash == "a2bdaa44be"
+    assert Recipe(rounds=5).hash == "f8f859c729"
+    assert Recipe(criterion="random", seed=3).hash == "16fed1c91d"
+    assert Recipe(criterion="none").hash == "b727454c8e"
+
+
+def test_rounds_that_are_the_criterions_own_are_no_other_recipe():
+    assert Recipe(criterion="force").hash == Recipe(criterion="force", rounds=60).hash
+    assert Recipe(criterion="force").hash != Recipe(criterion="force", rounds=1).hash
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_every_criterion_that_is_offered_can_be_named_and_made(name):
+    recipe = Recipe(criterion=name, seed=7, norm="running")
+    made = criterion(recipe)
+    assert callable(made)
+    assert made == criterion(dataclasses.replace(recipe, sparsity=0.5))
+    fields = {field.name for field in dataclasses.fields(made)}
+    for setting in fields & {"norm", "seed"}:
+        assert getattr(made, setting) == getattr(recipe, setting)
 
 
 def test_the_hash_changes_with_what_the_code_computes(monkeypatch):
