@@ -93,7 +93,7 @@ def test_the_named_sparsity_is_that_of_the_next_count_that_is_safe(sizes, scope)
         assert choice.asked(float(safest(choice, 1 - asked / total, list(scores)))) == expected
 
 
-@pytest.mark.parametrize("problem", [p for p in PROBLEMS if p.name != "attention"], ids=lambda p: p.name)
+@pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)
 @pytest.mark.parametrize("scope", ["global", "layer"])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_named_sparsity_is_safe_also_where_only_live_weights_count(problem, scope, seed):
