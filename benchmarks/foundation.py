@@ -80,7 +80,7 @@ def survivors_step(repeats: int) -> list[dict[str, Any]]:
     for sparsity in (0.9, 0.98):
         dense = resnet32()
         sparse = copy.deepcopy(dense)
-        pi.sparsify_(sparse, pi.prune(dense, pi.Magnitude(), sparsity=sparsity))
+        pi.sparsify_(sparse, pi.prune(dense, pi.Magnitude(), sparsity=sparsity, allow_empty=True))
         optimizers = [torch.optim.SGD(m.parameters(), lr=0.01, momentum=0.9) for m in (sparse, dense)]
 
         def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

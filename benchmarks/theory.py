@@ -154,7 +154,8 @@ def density_figures(seeds: int) -> dict[str, tuple[list[Series], dict[str, Any]]
         measured = []
         for seed in range(2 * seeds):
             model, data = mlp(widths, activation, sigma_w, sigma_b, seed), batch(300, EXAMPLES, CLASSES, seed)
-            measured.append(list(pi.prune(model, pi.Snip(), [data], sparsity=0.9).densities.values()))
+            masks = pi.prune(model, pi.Snip(), [data], sparsity=0.9, allow_empty=True)
+            measured.append(list(masks.densities.values()))
         plain, neurons = (
             predict(widths, activation, sigma_w, sigma_b, sparsity=0.9, law=law, examples=EXAMPLES).densities
             for law in ("plain", "neurons")

@@ -79,6 +79,14 @@ def test_a_run_says_after_which_epoch_it_goes_on(tmp_path, capsys, monkeypatch):
     assert ": going on after epoch 2\n" in capsys.readouterr().out
 
 
+def test_a_run_in_rounds_with_a_check(tmp_path, capsys):
+    settings = ["--criterion", "force", "--rounds", "3", "--sanity", "shuffle", "--out", str(tmp_path)]
+    assert main(["run", *QUICK, *settings]) == 0
+    (report,) = tmp_path.glob("digits-mlp-force-*/report.html")
+    assert "shuffle" in report.read_text()
+    capsys.readouterr()
+
+
 def test_a_log_of_a_slow_epoch_says_how_far_it_is(tmp_path, capsys, monkeypatch):
     seconds = itertools.count(0.0, 20.0)
     monkeypatch.setattr("time.monotonic", lambda: next(seconds))  # each look at the clock
@@ -288,6 +296,11 @@ def test_report_of_a_run_and_of_a_folder_of_runs(tmp_path, capsys):
         (["run", "--sparsty", "0.9"], "unknown setting 'sparsty'; did you mean 'sparsity'"),
         (["run", "--model", "resnt32"], "unknown model 'resnt32'; did you mean 'resnet32'"),
         (["run", "--model", "resnet33"], "33"),
+        (["run", "--criterion", "forse"], "unknown criterion 'forse'.*did you mean 'force'"),
+        (["run", "--sanity", "shufle"], "unknown sanity 'shufle'.*did you mean 'shuffle'"),
+        (["run", "--sanity", "invert", "--criterion", "none"], "sanity='invert' needs something pruned"),
+        (["run", "--rounds", "0"], "rounds must be a whole number, 1 or more, got 0"),
+        (["run", "--rounds", "2.5"], "rounds must be a whole number, got 2.5"),
         (["run", "--init", "egde"], "unknown init 'egde'.*did you mean 'edge'"),
         (["run", "--data", "mnits"], "unknown data set 'mnits'.*did you mean 'mnist'"),
         (["run", "--data", "mnist", "--data_dir", "/nowhere"], "no file /nowhere/MNIST.*pruneinit data download mnist"),

@@ -49,7 +49,7 @@ def test_a_sparsified_model_needs_no_masks():
 
 def diagnosed(activation, sigma_w, sigma_b, sparsity=0.9):
     model, data = mlp([64] + [100] * 29 + [10], activation, sigma_w, sigma_b, 0), batch(64, 128, 10, 0)
-    return pi.diagnose(model, [data], pi.prune(model, pi.Snip(), [data], sparsity=sparsity))
+    return pi.diagnose(model, [data], pi.prune(model, pi.Snip(), [data], sparsity=sparsity, allow_empty=True))
 
 
 def test_a_pruned_network_on_the_edge_is_not_called_healthy_and_rescaling_is_advised():
@@ -88,7 +88,7 @@ def test_a_residual_network_is_advised_to_be_stable():
     model = pi.models.build("resnet32", input_shape=(1, 8, 8), classes=10, width=8)
     pi.edge_of_chaos_(model, "relu", generator=torch.Generator().manual_seed(0))
     data = torch.randn(32, 1, 8, 8), torch.randint(10, (32,))
-    masks = pi.prune(model, pi.Snip(norm="batch"), [data], sparsity=0.98)
+    masks = pi.prune(model, pi.Snip(norm="batch"), [data], sparsity=0.98, allow_empty=True)
     found = pi.diagnose(model, [data], masks, norm="batch")
     assert found.branches == 15
     assert any("stabilize_residuals_" in line for line in found.advice)

@@ -95,6 +95,9 @@ def test_excluded_weights_stay_whole_and_do_not_count():
     [
         ({"sparsity": 98}, "did you mean 0.98"),
         ({"sparsity": 0.5, "rounds": 0}, "at least 1, got 0"),
+        ({"sparsity": 0.5, "rounds": True}, "at least 1, got True"),
+        ({"sparsity": 0.5, "rounds": 2.0}, "at least 1, got 2.0"),
+        ({"sparsity": 98, "rounds": 2}, "did you mean 0.98"),
         ({"sparsity": None, "rounds": 2, "scope": {"weight": 0.5}}, "use rounds=1"),
         ({"sparsity": 0.5, "scope": "leyer"}, "did you mean 'layer'"),
     ],
@@ -102,6 +105,38 @@ def test_excluded_weights_stay_whole_and_do_not_count():
 def test_impossible_requests(kwargs, message):
     with pytest.raises(pi.InputError, match=message):
         pi.prune(nn.Linear(3, 3), pi.Magnitude(), **kwargs)
+
+
+class Own:
+    """A criterion of somebody else's, with rounds that may be anything."""
+
+    def __init__(self, rounds):
+        self.rounds, self.calls = rounds, 0
+
+    def __call__(self, model, batches=None, masks=None):
+        self.calls += 1
+        return pi.Magnitude()(model, batches, masks)
+
+
+@pytest.mark.parametrize("rounds", [0, -2, 1.5, "3", None])
+def test_impossible_rounds_of_a_criterion_are_refused_before_it_is_called(rounds):
+    criterion = Own(rounds)
+    with pytest.raises(pi.InputError, match="rounds must be a whole number, at least 1, got"):
+        pi.prune(nn.Linear(3, 3), criterion, sparsity=0.5)
+    assert criterion.calls == 0
+    assert pi.prune(nn.Linear(3, 4), criterion, sparsity=0.5, rounds=2).kept == 6
+
+
+def test_given_densities_need_a_single_round_also_of_a_criterion_that_has_more():
+    with pytest.raises(pi.InputError, match="with given densities use rounds=1"):
+        pi.prune(nn.Linear(3, 4), Own(5), sparsity=None, scope={"weight": 0.5})
+    assert pi.prune(nn.Linear(3, 4), Own(5), sparsity=None, scope={"weight": 0.5}, rounds=1).kept == 6
+
+
+@pytest.mark.parametrize("scores", [{}, {"0.weight": torch.ones(3, 3)}, {"x": torch.ones(3, 3)}], ids=len)
+def test_a_criterion_that_scores_other_weights_is_refused(scores):
+    with pytest.raises(pi.InputError, match="must score each weight to prune and no other; it differs in .*1.weight"):
+        pi.prune(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), lambda *_: scores, sparsity=0.5)
 
 
 def live(model, batch):
@@ -113,7 +148,7 @@ def live(model, batch):
 def test_effective_sparsity_is_met_as_nearly_as_any_selection_can(name, scope, sparsity):
     problem = PROBLEMS[IDS.index(name)]
     model, batch = problem.model(), problem.batch()
-    masks = pi.prune(model, pi.Random(4), [batch], sparsity=sparsity, scope=scope, effective=True)
+    masks = pi.prune(model, pi.Random(4), [batch], sparsity=sparsity, scope=scope, effective=True, allow_empty=True)
     alive, scores = live(model, batch), pi.score(model, pi.Random(4))
     assert alive(masks) == masks
     target = round((1 - sparsity) * masks.total)
@@ -157,7 +192,7 @@ def test_effective_rounds_hand_on_only_what_is_alive(rounds):
 def test_effective_rounds_go_on_where_one_fell_short_and_end_where_nothing_is_left(rounds):
     model = nn.Sequential(*[nn.Linear(3, 3) for _ in range(8)])
     batch = torch.randn(2, 3), torch.tensor([0, 1])
-    masks = pi.prune(model, pi.Random(), [batch], sparsity=0.95, rounds=rounds, effective=True)
+    masks = pi.prune(model, pi.Random(), [batch], sparsity=0.95, rounds=rounds, effective=True, allow_empty=True)
     assert masks.kept == 0
 
 

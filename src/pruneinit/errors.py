@@ -46,3 +46,17 @@ def check_sparsity(sparsity: float) -> float:
         raise InputError(f"sparsity must be in [0, 1), got {'inf' if sparsity > 0 else '-inf'}")
     hint = f"; did you mean {sparsity / 100:g}?" if 1 < sparsity < 100 else ""
     raise InputError(f"sparsity must be in [0, 1), got {sparsity:g}{hint}")
+
+
+def check_rounds(rounds: int) -> int:
+    """Return `rounds` if it is a whole number of at least 1, else raise `InputError`.
+
+    Example:
+        >>> check_rounds(0)
+        Traceback (most recent call last):
+        ...
+        pruneinit.errors.InputError: rounds must be a whole number, at least 1, got 0
+    """
+    if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 1:
+        raise InputError(f"rounds must be a whole number, at least 1, got {rounds!r}")
+    return rounds

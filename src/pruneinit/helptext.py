@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser
 GROUPS: Mapping[str, Sequence[str]] = {
     "data": ("data", "data_dir", "validation"),
     "network": ("model", "depth", "width", "activation", "init", "sigma_w", "sigma_b", "residuals"),
-    "pruning": ("criterion", "sparsity", "scope", "rounds", "norm", "score_images", "rescale", "fold"),
+    "pruning": ("criterion", "sparsity", "scope", "rounds", "sanity", "norm", "score_images", "rescale", "fold"),
     "training": ("training.*",),
 }
 _LEFT = 35  # columns of the flags

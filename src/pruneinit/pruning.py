@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches, each
+from pruneinit.choice import Choice
+from pruneinit.collapse import check_layers, losable
 from pruneinit.criteria import Criterion
-from pruneinit.errors import InputError, check_sparsity
+from pruneinit.errors import InputError, check_rounds, check_sparsity
 from pruneinit.functional import cross_entropy
 from pruneinit.masks import Masks
 from pruneinit.processes import agreed, groups_of, require_same, together
 from pruneinit.reach import reacher
-from pruneinit.reparametrize import stored
-from pruneinit.selection import Scope, select
-from pruneinit.sharded import reshard_
+from pruneinit.reparametrize import require_ours, set_stored_, stored
+from pruneinit.sanity import Sanity, check_sanity, inverted, reinitialized, shuffled
+from pruneinit.selection import Scope
+from pruneinit.sharded import require_whole, reshard_
 from pruneinit.survivors import current_masks
 from pruneinit.weights import Patterns, prunable, weight
 
@@ -67,15 +68,19 @@ def prune(
     *,
     sparsity: float | None,
     scope: Scope = "global",
-    rounds: int = 1,
+    rounds: int | None = None,
     include: Patterns | None = None,
     exclude: Patterns | None = None,
     effective: bool = False,
+    allow_empty: bool = False,
+    sanity: Sanity | None = None,
+    seed: int = 0,
 ) -> Masks:
-    """Choose which weights to keep; the model is left as it was.
+    """Choose which weights to keep; the model is left as it was, unless `sanity="reinitialize"` is asked for.
 
     In several rounds the density falls by the same factor each time, to (1 - sparsity)^(r/R) after round r of R where
-    the model was dense; each round scores the network that the rounds before it have left, and what is gone stays gone.
+    the model was dense; each round scores the network that the rounds before it have left, and what is gone stays gone,
+    unless the criterion `revives`.
 
     With `effective`, only weights on a path from an input to an output count (see `effective_masks`): the masks hold no
     dead weight, and as many live ones as can be had up to the asked count. They are found by bisection over the number
@@ -83,38 +88,59 @@ def prune(
     weight may kill others, so the count can fall somewhat short. In several rounds each is counted so, and none brings
     back what was dead in the one before.
 
+    A criterion is checked by spoiling what it has found (Su et al., "Sanity-Checking Pruning Methods: Random Tickets
+    can Win the Jackpot", 2020; Frankle et al., "Pruning Neural Networks at Initialization: Why Are We Missing the
+    Mark?", 2021): if the network trains as well all the same, the layers' densities are all that was found.
+
+    - `"shuffle"` moves what is kept to random places of the same weight; with `effective`, dead ones among them.
+    - `"invert"` keeps the lowest scores, in each round.
+    - `"reinitialize"` gives every weight of the masks, once these are chosen, new initial values: its own in a random
+      order, which are draws from the same distribution wherever its values are independent and alike, as in all usual
+      initialisations but orthogonal ones; of a sparsified weight, its survivors'. It is the one case in which the
+      model changes: what is spoilt is that masks and values belong together, and the masks alone cannot show that.
+
     Args:
         model: Any module. Of a sparsified one, only survivors can be kept.
         criterion: What to score by.
         batches: Data for criteria that need it; kept in memory when there are several rounds.
         sparsity: The fraction of the prunable weights to remove, in [0, 1); None where `scope` gives densities.
         scope: How it is shared out among the layers: see `select`.
-        rounds: How many times to score and select.
+        rounds: How many times to score and select; None for the criterion's `rounds`, 1 where it has none.
         include: Name patterns of the weights to prune (default all prunable ones).
         exclude: Name patterns of weights to keep whole; they do not count in the sparsity.
         effective: Count only weights that are on a path from an input to an output. This needs batches, of which the
             first example is run by the criterion's `loss`, or by cross entropy where it has none. Given densities are
             met first, and then the dead dropped.
+        allow_empty: Go on where nothing is left of a layer, after any round. A given density of 0 is no accident and
+            always allowed, and so is a layer of which nothing was left or, with `effective`, alive before.
+        sanity: A check of the criterion: `"shuffle"`, `"reinitialize"` or `"invert"`; None to prune as it says.
+        seed: Of the random numbers of `sanity`.
 
     Returns:
         The masks; exactly `round((1 - sparsity) * n)` of the n weights are kept, with `effective` at most so many.
 
     Raises:
-        InputError: The sparsity, scope or rounds are impossible, there is nothing to prune, or the data does not fit.
+        InputError: The sparsity, scope, rounds or sanity check are impossible, there is nothing to prune, the data does
+            not fit, or a layer would lose its last weight; the highest sparsity at which none does is then named. For
+            several rounds it is that of the round, by its scores: at another sparsity, earlier rounds leave others.
 
     Example:
         >>> from pruneinit.criteria import Magnitude
         >>> prune(nn.Linear(10, 10), Magnitude(), sparsity=0.9)
         Masks(1 weights, 10 of 100 kept, sparsity 0.9)
     """
-    if not isinstance(rounds, int) or rounds < 1:
-        raise InputError(f"rounds must be a whole number, at least 1, got {rounds}")
+    rounds = check_rounds(getattr(criterion, "rounds", 1) if rounds is None else rounds)
     if rounds > 1 and (sparsity is None or not isinstance(scope, str)):
         raise InputError("several rounds need a sparsity and a named scope; with given densities use rounds=1")
     if sparsity is not None:
         check_sparsity(sparsity)
-    masks = all_kept(model, include, exclude)
+    check_sanity(sanity, seed)
+    start = masks = all_kept(model, include, exclude)
     require_same(model, {name: weight(model, name) for name in masks}, _INITIALIZE)
+    if sanity in ("shuffle", "reinitialize"):
+        require_whole(model)
+    if sanity == "reinitialize":
+        require_ours(model, masks)
     given, groups = batches, groups_of(model)
     if given is not None and (rounds > 1 or effective):
         batches = together(lambda: list(each(given)), groups)
@@ -122,43 +148,32 @@ def prune(
     if effective:
         loss = getattr(criterion, "loss", cross_entropy)
         alive = agreed(together(lambda: reacher(model, batches, loss), groups), groups)
-    start = masks.density
+    revives = getattr(criterion, "revives", False)
+    names = [] if allow_empty else losable(start if alive is None else alive(start), scope)
     for number in range(1, rounds + 1):
         step = sparsity
-        if sparsity is not None and number < rounds and start > 0:
-            step = 1 - start * ((1 - sparsity) / start) ** (number / rounds)
-        if alive is not None and step is not None and number > 1:
+        if sparsity is not None and number < rounds and start.kept:
+            step = 1 - start.density * ((1 - sparsity) / start.density) ** (number / rounds)
+        if alive is not None and step is not None and number > 1 and not revives:
             step = max(step, masks.sparsity)  # the round before may have fallen short
             if not masks.kept:
                 break
         scores = criterion(model, batches, masks)
-        within = None if masks.kept == masks.total else masks
-        chosen = select(scores, step, scope, within=within)
-        masks = chosen if alive is None else _most_alive(chosen, scores, scope, within, alive, fixed=step is None)
+        if odd := sorted(scores.keys() ^ masks.keys()):
+            other = ", ".join(odd)
+            raise InputError(f"the criterion must score each weight to prune and no other; it differs in {other}")
+        if sanity == "invert":
+            scores = inverted(scores)
+        choice = Choice(scores, scope, start if revives else masks, alive)
+        masks = choice.masks(step)
         require_same(model, masks, _SHARE)
+        check_layers(choice, step, masks, names, where=f"round {number} of {rounds}, " if rounds > 1 else "")
+    if sanity == "shuffle":
+        masks = shuffled(masks, start, seed)
+    if sanity == "reinitialize":
+        for name, values in reinitialized(model, masks, seed).items():
+            set_stored_(model, name, values)
     return masks
-
-
-def _most_alive(
-    chosen: Masks,
-    scores: dict[str, Tensor],
-    scope: Scope,
-    within: Masks | None,
-    alive: Callable[[Masks], Masks],
-    *,
-    fixed: bool,
-) -> Masks:
-    """The live weights of the largest selection that has no more of them than `chosen` has weights."""
-    best, target, total = alive(chosen), chosen.kept, chosen.total
-    low, high = target, target if fixed else total if within is None else within.kept
-    while best.kept < target and low < high:
-        middle = (low + high + 1) // 2
-        found = alive(select(scores, 1 - middle / total, scope, within=within))
-        if found.kept > target:
-            high = middle - 1
-        else:
-            low, best = middle, found
-    return best
 
 
 def all_kept(model: nn.Module, include: Patterns | None = None, exclude: Patterns | None = None) -> Masks:

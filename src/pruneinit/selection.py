@@ -70,7 +70,7 @@ def select(scores: Scores, sparsity: float | None, scope: Scope = "global", *, w
     counts = (
         _given(scope, sparsity, room)
         if not isinstance(scope, str)
-        else apportion(keep, _densities(scope, scores), {n: kept for n, (kept, _) in room.items()}, scores)
+        else shares(scores, scope, keep, {n: kept for n, (kept, _) in room.items()})
     )
     masks: dict[str, Tensor] = {}
     for name, score in scores.items():
@@ -107,6 +107,16 @@ def apportion(keep: int, densities: Mapping[str, float], room: Mapping[str, int]
         for name in open_layers[:left]:
             counts[name] += 1
     return {n: counts[n] for n in scores}
+
+
+def shares(scores: Scores, scope: str, keep: int, room: Mapping[str, int]) -> dict[str, int]:
+    """How many of `keep` weights each layer gets under a scope that is not global.
+
+    Example:
+        >>> shares({"a": torch.zeros(10), "b": torch.zeros(90)}, "layer", 20, {"a": 10, "b": 90})
+        {'a': 2, 'b': 18}
+    """
+    return apportion(keep, _densities(scope, scores), room, scores)
 
 
 def _densities(scope: str, scores: Scores) -> dict[str, float]:

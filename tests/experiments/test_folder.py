@@ -36,6 +36,16 @@ def test_a_folder_of_another_recipe_is_not_overwritten(tmp_path):
     assert contents(folder) == before
 
 
+def test_a_recipe_written_before_some_settings_were_there_is_the_same_run(tmp_path):
+    folder = run(RECIPE, tmp_path, device="cpu")
+    lines = (folder / "recipe.yaml").read_text()
+    assert "rounds: null\nsanity: none\n" in lines
+    (folder / "recipe.yaml").write_text(lines.replace("rounds: null\nsanity: none\n", "rounds: 1\n"))
+    before = contents(folder)
+    assert run(RECIPE, tmp_path, device="cpu") == folder
+    assert contents(folder) == before
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):

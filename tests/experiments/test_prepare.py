@@ -8,7 +8,7 @@ import torch
 
 from pruneinit.data import load
 from pruneinit.experiments import Recipe
-from pruneinit.experiments.prepare import network
+from pruneinit.experiments.prepare import network, prepare_, pruned, scoring_batch
 from pruneinit.models import registry
 
 
@@ -24,3 +24,36 @@ def test_a_network_of_one_layer_has_the_activation_of_its_family(init):
 def test_every_family_has_the_same_activation_by_default():
     usual = {inspect.signature(family).parameters["activation"].default for family in registry._FAMILIES.values()}
     assert usual == {"relu"}
+
+
+def masks_of(**settings):
+    data = load("digits")
+    recipe = Recipe(depth=4, width=30, activation="tanh", score_images=32, **settings)
+    model = network(recipe, data)
+    return pruned(model, recipe, scoring_batch(recipe, data)), model
+
+
+def test_a_recipe_goes_on_where_layers_are_lost():
+    masks, model = masks_of(criterion="magnitude", sparsity=0.999, init="default")
+    assert masks.empty
+    events = []
+    recipe = Recipe(depth=4, width=30, activation="tanh", criterion="magnitude", sparsity=0.999, init="default")
+    with pytest.warns(UserWarning, match="no factor brings a signal back"):
+        prepare_(model, dataclasses.replace(recipe, rescale="layer"), load("digits"), events.append)
+    assert [event["event"] for event in events].count("prune") == 1
+
+
+def test_a_recipe_prunes_in_its_own_rounds_or_the_criterions():
+    few, many = masks_of(criterion="force", rounds=1)[0], masks_of(criterion="force")[0]
+    assert few == masks_of(criterion="snip")[0]
+    assert few != many == masks_of(criterion="force", rounds=60)[0]
+    assert few != masks_of(criterion="iterative_snip")[0]
+
+
+@pytest.mark.parametrize("sanity", ["shuffle", "reinitialize", "invert"])
+def test_the_checks_of_a_recipe_follow_its_seed(sanity):
+    (plain, usual), (masks, model), (again, other) = masks_of(), masks_of(sanity=sanity), masks_of(sanity=sanity)
+    assert masks == again
+    assert (masks == plain) == (sanity == "reinitialize")
+    assert torch.equal(model.fc2.weight, other.fc2.weight)
+    assert torch.equal(model.fc2.weight, usual.fc2.weight) == (sanity != "reinitialize")

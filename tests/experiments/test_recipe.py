@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pruneinit.errors import InputError
 from pruneinit.experiments import Recipe
+from pruneinit.experiments.offered import OFFERED, criterion
 from pruneinit.experiments.recipe import RESULTS_VERSION
 from pruneinit.train import Training
 
@@ -33,8 +34,8 @@ def test_every_setting_changes_the_hash():
     other = {
         "data": "mnist", "validation": 0.1, "model": "vcnn", "depth": 7, "width": 9, "activation": "tanh",
         "sigma_w": 2.0, "sigma_b": 0.3, "residuals": "stable", "criterion": "random", "sparsity": 0.5,
-        "scope": "layer", "rounds": 2, "norm": "running", "score_images": 7, "rescale": "layer", "fold": True,
-        "seed": 1, "training": Training(epochs=1),
+        "scope": "layer", "rounds": 2, "sanity": "shuffle", "norm": "running", "score_images": 7,
+        "rescale": "layer", "fold": True, "seed": 1, "training": Training(epochs=1),
     }  # fmt: skip
     fields = {field.name for field in dataclasses.fields(Recipe)}
     assert fields - other.keys() == {"init"}
@@ -64,7 +65,9 @@ def test_every_setting_changes_the_hash():
         ({"depth": "3"}, "depth must be a whole number, 1 or more, got '3'"),
         ({"depth": 2.5}, "depth must be a whole number, 1 or more, got 2.5"),
         ({"width": [1]}, r"width must be a whole number, 1 or more, got \[1\]"),
-        ({"rounds": None}, "rounds must be a whole number, 1 or more, got None"),
+        ({"rounds": True}, "rounds must be a whole number, 1 or more, got True"),
+        ({"sanity": "invret"}, "did you mean 'invert'"),
+        ({"criterion": "none", "sanity": "invert"}, "sanity='invert' needs something pruned"),
         ({"score_images": True}, "score_images must be a whole number, 1 or more, got True"),
         ({"sigma_b": "x"}, "sigma_b must be a number at least 0, got 'x'"),
         ({"sigma_b": float("nan")}, "sigma_b must be a number at least 0, got nan"),
@@ -82,6 +85,30 @@ def test_every_setting_changes_the_hash():
 def test_impossible_settings(settings, message):
     with pytest.raises(InputError, match=message):
         Recipe(**settings)
+
+
+def test_recipes_of_before_rounds_were_optional_and_checks_were_there_keep_their_hashes():
+    assert RESULTS_VERSION == 1
+    assert Recipe().hash == Recipe(rounds=1).hash == "a2bdaa44be"
+    assert Recipe(rounds=5).hash == "f8f859c729"
+    assert Recipe(criterion="random", seed=3).hash == "16fed1c91d"
+    assert Recipe(criterion="none").hash == "b727454c8e"
+
+
+def test_rounds_that_are_the_criterions_own_are_no_other_recipe():
+    assert Recipe(criterion="force").hash == Recipe(criterion="force", rounds=60).hash
+    assert Recipe(criterion="force").hash != Recipe(criterion="force", rounds=1).hash
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_every_criterion_that_is_offered_can_be_named_and_made(name):
+    recipe = Recipe(criterion=name, seed=7, norm="running")
+    made = criterion(recipe)
+    assert callable(made)
+    assert made == criterion(dataclasses.replace(recipe, sparsity=0.5))
+    fields = {field.name for field in dataclasses.fields(made)}
+    for setting in fields & {"norm", "seed"}:
+        assert getattr(made, setting) == getattr(recipe, setting)
 
 
 def test_the_hash_changes_with_what_the_code_computes(monkeypatch):

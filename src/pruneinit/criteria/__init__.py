@@ -7,6 +7,8 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches
+from pruneinit.criteria.force import Force
+from pruneinit.criteria.iterative_snip import IterativeSnip
 from pruneinit.criteria.magnitude import Magnitude
 from pruneinit.criteria.random import Random
 from pruneinit.criteria.snip import Snip
@@ -15,7 +17,11 @@ from pruneinit.masks import Masks
 
 
 class Criterion(Protocol):
-    """What a criterion is: scores for the weights of `masks` (all prunable ones if None), larger = keep."""
+    """What a criterion is: scores for the weights of `masks` (all prunable ones if None), larger = keep.
+
+    It may have `rounds`, how often `prune` scores and selects where it is not told (1 where it has none), and
+    `revives`, true where a round may bring back what an earlier one has removed.
+    """
 
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
@@ -24,4 +30,15 @@ class Criterion(Protocol):
         ...
 
 
-__all__ = ["Batches", "Criterion", "Loss", "Magnitude", "Norm", "Random", "Snip", "cross_entropy"]
+__all__ = [
+    "Batches",
+    "Criterion",
+    "Force",
+    "IterativeSnip",
+    "Loss",
+    "Magnitude",
+    "Norm",
+    "Random",
+    "Snip",
+    "cross_entropy",
+]

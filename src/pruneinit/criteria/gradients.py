@@ -150,7 +150,7 @@ def warn_if_zero(scores: Mapping[str, Tensor]) -> None:
         warnings.warn(
             "every score is 0, so that masks would go by position alone: no gradient reaches a weight; check that "
             "the inputs are not all zero, and what signal passes (diagnose)",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches
-from pruneinit.criteria.gradients import slices, warn_if_zero, weights_and_gradients
+from pruneinit.criteria.gradients import weights_and_gradients
+from pruneinit.criteria.sensitivity import sensitivity_
 from pruneinit.functional import Loss, Norm, cross_entropy
 from pruneinit.masks import Masks
 
@@ -49,9 +50,4 @@ class Snip:
             InputError: As `gradients` does: no batches, one that does not fit, a loss that is not finite.
         """
         weights, scores = weights_and_gradients(model, batches, loss=self.loss, norm=self.norm, masks=masks)
-        for name, weight in weights.items():
-            # In float32 at least, like the gradient: a product of two small bfloat16 numbers underflows.
-            for score, values in slices(scores[name], weight):
-                score.mul_(values).abs_()
-        warn_if_zero(scores)
-        return scores
+        return sensitivity_(scores, weights)

@@ -50,7 +50,7 @@ class RunFolder:
         """
         with _reading(self.path):
             events = self._events()
-            same = not self.recipe.is_file() or Recipe.from_yaml(self.recipe) == recipe
+            same = not self.recipe.is_file() or Recipe.from_yaml(self.recipe).hash == recipe.hash
         # The record names the recipe too, for a folder that has lost its recipe.yaml or was renamed.
         if not same or (events and start_of(events).get("run") != recipe.hash):
             raise InputError(f"{self.path} holds a run of another recipe; choose another folder, or --force")

@@ -14,10 +14,10 @@ from torch import nn
 from pruneinit.data import load
 from pruneinit.diagnosis import Diagnosis, diagnose
 from pruneinit.errors import InputError, unknown
-from pruneinit.experiments.prepare import criterion, network, scoring_batch
+from pruneinit.experiments.offered import criterion
+from pruneinit.experiments.prepare import network, pruned, scoring_batch
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.masks import Masks
-from pruneinit.pruning import prune
 from pruneinit.residual import stabilize_residuals_
 from pruneinit.seeds import derived
 
@@ -109,6 +109,4 @@ def _masks(model: nn.Module, recipe: Recipe, batch: tuple[torch.Tensor, torch.Te
         return None
     with warnings.catch_warnings():  # of scores that are all 0: the diagnosis says so itself
         warnings.simplefilter("ignore", UserWarning)
-        return prune(
-            model, criterion(recipe), [batch], sparsity=recipe.sparsity, scope=recipe.scope, rounds=recipe.rounds
-        )
+        return pruned(model, recipe, batch)

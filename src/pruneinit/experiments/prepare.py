@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from pruneinit.criteria import Criterion, Magnitude, Random, Snip
 from pruneinit.data import Dataset, batches
 from pruneinit.errors import InputError
+from pruneinit.experiments.offered import criterion
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.initialize import delta_orthogonal_, edge_of_chaos_, mean_field_, orthogonal_
 from pruneinit.masks import Masks
@@ -116,7 +116,7 @@ def prepare_(model: nn.Module, recipe: Recipe, dataset: Dataset, record: Record)
     if recipe.criterion == "none":
         return model
     start = time.perf_counter()
-    masks = prune(model, criterion(recipe), [batch], sparsity=recipe.sparsity, scope=recipe.scope, rounds=recipe.rounds)
+    masks = pruned(model, recipe, batch)
     record(_pruning(model, recipe, masks, time.perf_counter() - start))
     sparsify_(model, masks)
     record(_moments("pruned", second_moments(model, [batch], norm=recipe.norm)))
@@ -128,13 +128,19 @@ def prepare_(model: nn.Module, recipe: Recipe, dataset: Dataset, record: Record)
     return model
 
 
-def criterion(recipe: Recipe) -> Criterion:
-    """The recipe's criterion with its settings."""
-    if recipe.criterion == "magnitude":
-        return Magnitude()
-    if recipe.criterion == "random":
-        return Random(seed=recipe.seed)
-    return Snip(norm=recipe.norm)
+def pruned(model: nn.Module, recipe: Recipe, batch: tuple[torch.Tensor, torch.Tensor]) -> Masks:
+    """The masks that the recipe prunes with. That whole layers can be lost is what a run shows, so that it goes on."""
+    return prune(
+        model,
+        criterion(recipe),
+        [batch],
+        sparsity=recipe.sparsity,
+        scope=recipe.scope,
+        rounds=recipe.rounds,
+        allow_empty=True,
+        sanity=None if recipe.sanity == "none" else recipe.sanity,
+        seed=recipe.seed,
+    )
 
 
 def layers(weights: Mapping[str, Weight]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import yaml
 
 from pruneinit.errors import InputError, check_sparsity, unknown
+from pruneinit.experiments.offered import OFFERED, rounds
 from pruneinit.train.config import Training, check_number, check_truth, check_whole
 
 RESULTS_VERSION = 1
@@ -23,8 +24,13 @@ now: their folders keep their names, and the same recipe gets a new one."""
 
 Init = Literal["default", "edge", "gaussian", "orthogonal", "delta_orthogonal"]
 Residuals = Literal["plain", "stable"]
-Criterion = Literal["none", "random", "magnitude", "snip"]
+MYPY = False  # true to mypy, which knows no types made at run time; jsonargparse takes TYPE_CHECKING for true too
+if MYPY:  # noqa: SIM108  # in one line it would be no type
+    Criterion = str
+else:
+    Criterion = Literal["none", *OFFERED]
 ScopeName = Literal["global", "layer", "erk"]
+Sanity = Literal["none", "shuffle", "reinitialize", "invert"]
 Rescale = Literal["none", "formula", "tap", "layer"]
 Statistics = Literal["batch", "running"]
 
@@ -48,10 +54,11 @@ class Recipe:
         sigma_b: Bias scale σ_b of `edge` and the orthogonal ones (unset is the activation's own) and of `gaussian`
             (unset is 0).
         residuals: `stable` divides each residual branch by the square root of their number (Stable ResNet).
-        criterion: What to prune by: `none` (a dense run), `random`, `magnitude` (MBP) or `snip` (SBP).
+        criterion: What to prune by, `snip` being SBP and `magnitude` MBP; with `none` the run is dense.
         sparsity: Fraction of the prunable weights to remove, in [0, 1).
         scope: How it is shared out: `global`, `layer` or `erk`.
-        rounds: Rounds of scoring and selecting.
+        rounds: Rounds of scoring and selecting; unset are the criterion's own, for most 1.
+        sanity: Spoil the masks to check the criterion: `shuffle` or `reinitialize` each layer, `invert` the scores.
         norm: Which statistics batch normalisation uses in scoring: `batch` or `running`.
         score_images: How many training images to score and calibrate on.
         rescale: `none`, the paper's `formula`, the same per kernel `tap`, or calibrated by `layer`.
@@ -85,7 +92,8 @@ class Recipe:
     criterion: Criterion = "snip"
     sparsity: float = 0.9
     scope: ScopeName = "global"
-    rounds: int = 1
+    rounds: int | None = None
+    sanity: Sanity = "none"
     norm: Statistics = "batch"
     score_images: int = 100
     rescale: Rescale = "none"
@@ -96,15 +104,14 @@ class Recipe:
     def __post_init__(self) -> None:
         check_sparsity(self.sparsity)
         for name, kind in (("init", Init), ("residuals", Residuals), ("criterion", Criterion), ("scope", ScopeName),
-                           ("rescale", Rescale), ("norm", Statistics)):  # fmt: skip
+                           ("sanity", Sanity), ("rescale", Rescale), ("norm", Statistics)):  # fmt: skip
             if getattr(self, name) not in get_args(kind):
                 raise unknown(name, str(getattr(self, name)), get_args(kind))
         for name in ("data", "model", "activation"):
             if not isinstance(getattr(self, name), (str, NoneType) if name == "activation" else str):
                 raise InputError(f"{name} must be a name, got {getattr(self, name)!r}")
-        for name in ("rounds", "score_images"):
-            check_whole(name, getattr(self, name))
-        for name in ("depth", "width"):
+        check_whole("score_images", self.score_images)
+        for name in ("depth", "width", "rounds"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name))
         check_number("validation", self.validation, least=0.0, below=1.0)
@@ -125,13 +132,18 @@ class Recipe:
             raise InputError(f"sigma_b={self.sigma_b} would be ignored by init='default'; leave it out")
         if self.criterion == "none" and self.rescale != "none":
             raise InputError(f"rescale={self.rescale!r} needs something pruned, got criterion='none'")
+        if self.criterion == "none" and self.sanity != "none":
+            raise InputError(f"sanity={self.sanity!r} needs something pruned, got criterion='none'")
         if self.fold and self.rescale == "none":
             raise InputError("fold=True would be ignored by rescale='none'; leave it out")
 
     @property
     def hash(self) -> str:
         """Ten hexadecimal digits that any change of a setting changes, and any change of what it computes."""
-        text = json.dumps([RESULTS_VERSION, _plain(self)], sort_keys=True)
+        values = _plain(self) | {"rounds": rounds(self)}
+        # Settings that came later are left out where they change nothing: older runs keep their names.
+        values = {name: value for name, value in values.items() if (name, value) != ("sanity", "none")}
+        text = json.dumps([RESULTS_VERSION, values], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
     @property
