@@ -7,7 +7,10 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches
+from pruneinit.criteria.grasp import Grasp
 from pruneinit.criteria.magnitude import Magnitude
+from pruneinit.criteria.ntk_sap import NtkSap
+from pruneinit.criteria.prospr import ProsPr
 from pruneinit.criteria.random import Random
 from pruneinit.criteria.snip import Snip
 from pruneinit.functional import Loss, Norm, cross_entropy
@@ -24,4 +27,16 @@ class Criterion(Protocol):
         ...
 
 
-__all__ = ["Batches", "Criterion", "Loss", "Magnitude", "Norm", "Random", "Snip", "cross_entropy"]
+__all__ = [
+    "Batches",
+    "Criterion",
+    "Grasp",
+    "Loss",
+    "Magnitude",
+    "Norm",
+    "NtkSap",
+    "ProsPr",
+    "Random",
+    "Snip",
+    "cross_entropy",
+]
