@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pruneinit.batch import batch_size, blame
+from pruneinit.criteria.twice import Twice
 from pruneinit.errors import InputError
 from pruneinit.functional import Loss, call, scalar
 from pruneinit.masks import Masks
@@ -111,8 +112,11 @@ def hessian_product(
         InputError: An operation of the model has no second derivative.
     """
 
-    def differentiate(net: nn.Module, batch: Any) -> Iterable[Tensor | None]:
-        value = scalar(loss(net, batch), batch)
+    def differentiate(net: nn.Module, batch: Any) -> Sequence[Tensor | None]:
+        with Twice():
+            return bend(scalar(loss(net, batch), batch))
+
+    def bend(value: Tensor) -> Sequence[Tensor | None]:
         try:
             slopes = torch.autograd.grad(value, list(tensors.values()), create_graph=True, allow_unused=True)
             found = dict(zip(tensors, slopes, strict=True))
