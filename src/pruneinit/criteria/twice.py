@@ -122,15 +122,15 @@ class _ConvolutionSlopes(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, by_x: Tensor | None, by_w: Tensor | None, by_b: Tensor | None) -> Gradients:
         slope, x, w = ctx.saved_tensors
-        for_slope = for_x = for_w = None
-        if by_x is not None:
-            for_slope = torch.convolution(by_x, w, None, *ctx.numbers)
-            for_w = _convolution_backward(slope, by_x, w, ctx.numbers, [False, True, False])[1]
-        if by_w is not None:
-            part = torch.convolution(x, by_w, None, *ctx.numbers)
-            for_slope = part if for_slope is None else for_slope.add_(part)
-            if ctx.needs_input_grad[1]:
-                for_x = _convolution_backward(slope, x, by_w, ctx.numbers, [True, False, False])[0]
+        for_slope = None
+        for a, b in ((by_x, w), (x, by_w)):
+            if a is not None and b is not None:
+                part = torch.convolution(a, b, None, *ctx.numbers)
+                for_slope = part if for_slope is None else for_slope.add_(part)
+        # Each of the two needs one of by_x and by_w alone, and both together cost less than one after the other.
+        needed = [by_w is not None and ctx.needs_input_grad[1], by_x is not None, False]
+        a, b = (x if by_x is None else by_x), (w if by_w is None else by_w)
+        for_x, for_w, _ = _convolution_backward(slope, a, b, ctx.numbers, needed)
         if by_b is not None:
             part = _channels(by_b, slope)
             for_slope = part.expand_as(slope) if for_slope is None else for_slope.add_(part)
