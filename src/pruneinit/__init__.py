@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pruneinit import meanfield, models
-    from pruneinit.criteria import Force, IterativeSnip, Magnitude, Random, Snip
+    from pruneinit.criteria import Force, Grasp, IterativeSnip, Magnitude, NtkSap, ProsPr, Random, Snip
     from pruneinit.diagnosis import Diagnosis, diagnose
     from pruneinit.errors import InputError
     from pruneinit.forecasting import Forecast, forecast
@@ -44,10 +44,10 @@ __version__ = "0.1.0"
 # Where each public name lives. They are imported when first asked for, since importing torch takes longer than all that
 # `pruneinit --help` has to do. No module may have the name of a public function: importing it would hide the function.
 _HOMES = {
-    "criteria": ("Force", "IterativeSnip", "Magnitude", "Random", "Snip"),
+    "criteria": ("Force", "Grasp", "IterativeSnip", "Magnitude", "NtkSap", "ProsPr", "Random", "Snip"),
     "diagnosis": ("Diagnosis", "diagnose"),
-    "forecasting": ("Forecast", "forecast"),
     "errors": ("InputError",),
+    "forecasting": ("Forecast", "forecast"),
     "initialize": ("delta_orthogonal_", "edge_of_chaos_", "mean_field_", "orthogonal_"),
     "masks": ("Masks",),
     "moments": ("second_moments",),
@@ -66,10 +66,13 @@ __all__ = [
     "Diagnosis",
     "Force",
     "Forecast",
+    "Grasp",
     "InputError",
     "IterativeSnip",
     "Magnitude",
     "Masks",
+    "NtkSap",
+    "ProsPr",
     "Random",
     "Residuals",
     "Snip",

@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from pruneinit.batch import Batches
 from pruneinit.criteria.force import Force
+from pruneinit.criteria.grasp import Grasp
 from pruneinit.criteria.iterative_snip import IterativeSnip
 from pruneinit.criteria.magnitude import Magnitude
+from pruneinit.criteria.ntk_sap import NtkSap
+from pruneinit.criteria.prospr import ProsPr
 from pruneinit.criteria.random import Random
 from pruneinit.criteria.snip import Snip
 from pruneinit.functional import Loss, Norm, cross_entropy
@@ -34,10 +37,13 @@ __all__ = [
     "Batches",
     "Criterion",
     "Force",
+    "Grasp",
     "IterativeSnip",
     "Loss",
     "Magnitude",
     "Norm",
+    "NtkSap",
+    "ProsPr",
     "Random",
     "Snip",
     "cross_entropy",
