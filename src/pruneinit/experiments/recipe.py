@@ -24,7 +24,7 @@ now: their folders keep their names, and the same recipe gets a new one."""
 Init = Literal["default", "edge", "gaussian", "orthogonal", "delta_orthogonal"]
 Residuals = Literal["plain", "stable"]
 Criterion = Literal["none", "random", "magnitude", "snip"]
-ScopeName = Literal["global", "layer", "erk"]
+ScopeName = Literal["global", "layer", "uniform+", "erk", "igq"]
 Rescale = Literal["none", "formula", "tap", "layer"]
 Statistics = Literal["batch", "running"]
 
@@ -50,7 +50,7 @@ class Recipe:
         residuals: `stable` divides each residual branch by the square root of their number (Stable ResNet).
         criterion: What to prune by: `none` (a dense run), `random`, `magnitude` (MBP) or `snip` (SBP).
         sparsity: Fraction of the prunable weights to remove, in [0, 1).
-        scope: How it is shared out: `global`, `layer` or `erk`.
+        scope: How it is shared out: `global`, `layer`, `uniform+`, `erk` or `igq`.
         rounds: Rounds of scoring and selecting.
         norm: Which statistics batch normalisation uses in scoring: `batch` or `running`.
         score_images: How many training images to score and calibrate on.
