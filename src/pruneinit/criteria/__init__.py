@@ -7,8 +7,10 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches
+from pruneinit.criteria.lamp import Lamp
 from pruneinit.criteria.magnitude import Magnitude
 from pruneinit.criteria.random import Random
+from pruneinit.criteria.smart_ratio import SmartRatio
 from pruneinit.criteria.snip import Snip
 from pruneinit.functional import Loss, Norm, cross_entropy
 from pruneinit.masks import Masks
@@ -24,4 +26,15 @@ class Criterion(Protocol):
         ...
 
 
-__all__ = ["Batches", "Criterion", "Loss", "Magnitude", "Norm", "Random", "Snip", "cross_entropy"]
+__all__ = [
+    "Batches",
+    "Criterion",
+    "Lamp",
+    "Loss",
+    "Magnitude",
+    "Norm",
+    "Random",
+    "SmartRatio",
+    "Snip",
+    "cross_entropy",
+]
