@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pruneinit import meanfield, models
-    from pruneinit.criteria import Lamp, Magnitude, Random, SmartRatio, Snip
+    from pruneinit.criteria import Fisher, Lamp, Magnitude, Random, SmartRatio, Snip
     from pruneinit.diagnosis import Diagnosis, diagnose
     from pruneinit.errors import InputError
     from pruneinit.forecasting import Forecast, forecast
@@ -44,7 +44,7 @@ __version__ = "0.1.0"
 # Where each public name lives. They are imported when first asked for, since importing torch takes longer than all that
 # `pruneinit --help` has to do. No module may have the name of a public function: importing it would hide the function.
 _HOMES = {
-    "criteria": ("Lamp", "Magnitude", "Random", "SmartRatio", "Snip"),
+    "criteria": ("Fisher", "Lamp", "Magnitude", "Random", "SmartRatio", "Snip"),
     "diagnosis": ("Diagnosis", "diagnose"),
     "forecasting": ("Forecast", "forecast"),
     "errors": ("InputError",),
@@ -64,6 +64,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Diagnosis",
+    "Fisher",
     "Forecast",
     "InputError",
     "Lamp",

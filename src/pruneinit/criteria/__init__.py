@@ -7,6 +7,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches
+from pruneinit.criteria.fisher import Fisher
 from pruneinit.criteria.lamp import Lamp
 from pruneinit.criteria.magnitude import Magnitude
 from pruneinit.criteria.random import Random
@@ -29,6 +30,7 @@ class Criterion(Protocol):
 __all__ = [
     "Batches",
     "Criterion",
+    "Fisher",
     "Lamp",
     "Loss",
     "Magnitude",
