@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pruneinit import meanfield, models
-    from pruneinit.criteria import Fisher, Lamp, Magnitude, Random, SmartRatio, Snip
+    from pruneinit.criteria import Fisher, Grasp, Lamp, Magnitude, NtkSap, ProsPr, Random, SmartRatio, Snip
     from pruneinit.diagnosis import Diagnosis, diagnose
     from pruneinit.errors import InputError
     from pruneinit.forecasting import Forecast, forecast
@@ -44,7 +44,7 @@ __version__ = "0.1.0"
 # Where each public name lives. They are imported when first asked for, since importing torch takes longer than all that
 # `pruneinit --help` has to do. No module may have the name of a public function: importing it would hide the function.
 _HOMES = {
-    "criteria": ("Fisher", "Lamp", "Magnitude", "Random", "SmartRatio", "Snip"),
+    "criteria": ("Fisher", "Grasp", "Lamp", "Magnitude", "NtkSap", "ProsPr", "Random", "SmartRatio", "Snip"),
     "diagnosis": ("Diagnosis", "diagnose"),
     "forecasting": ("Forecast", "forecast"),
     "errors": ("InputError",),
@@ -66,10 +66,14 @@ __all__ = [
     "Diagnosis",
     "Fisher",
     "Forecast",
+    "Grasp",
     "InputError",
     "Lamp",
     "Magnitude",
     "Masks",
+    "NtkSap",
+   
+    "ProsPr",
     "Random",
     "Residuals",
     "SmartRatio",

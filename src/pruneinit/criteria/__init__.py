@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from pruneinit.batch import Batches
 from pruneinit.criteria.fisher import Fisher
+from pruneinit.criteria.grasp import Grasp
 from pruneinit.criteria.lamp import Lamp
 from pruneinit.criteria.magnitude import Magnitude
+from pruneinit.criteria.ntk_sap import NtkSap
+from pruneinit.criteria.prospr import ProsPr
 from pruneinit.criteria.random import Random
 from pruneinit.criteria.smart_ratio import SmartRatio
 from pruneinit.criteria.snip import Snip
@@ -31,10 +34,13 @@ __all__ = [
     "Batches",
     "Criterion",
     "Fisher",
+    "Grasp",
     "Lamp",
     "Loss",
     "Magnitude",
     "Norm",
+    "NtkSap",
+    "ProsPr",
     "Random",
     "SmartRatio",
     "Snip",
