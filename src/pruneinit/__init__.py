@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pruneinit import meanfield, models
-    from pruneinit.criteria import Fisher, Grasp, Lamp, Magnitude, NtkSap, ProsPr, Random, SmartRatio, Snip
+    from pruneinit.criteria import Fisher, Grasp, Lamp, Magnitude, NtkSap, Obd, ProsPr, Random, SmartRatio, Snip
     from pruneinit.diagnosis import Diagnosis, diagnose
     from pruneinit.errors import InputError
     from pruneinit.forecasting import Forecast, forecast
@@ -44,7 +44,7 @@ __version__ = "0.1.0"
 # Where each public name lives. They are imported when first asked for, since importing torch takes longer than all that
 # `pruneinit --help` has to do. No module may have the name of a public function: importing it would hide the function.
 _HOMES = {
-    "criteria": ("Fisher", "Grasp", "Lamp", "Magnitude", "NtkSap", "ProsPr", "Random", "SmartRatio", "Snip"),
+    "criteria": ("Fisher", "Grasp", "Lamp", "Magnitude", "NtkSap", "Obd", "ProsPr", "Random", "SmartRatio", "Snip"),
     "diagnosis": ("Diagnosis", "diagnose"),
     "forecasting": ("Forecast", "forecast"),
     "errors": ("InputError",),
@@ -72,7 +72,7 @@ __all__ = [
     "Magnitude",
     "Masks",
     "NtkSap",
-   
+    "Obd",
     "ProsPr",
     "Random",
     "Residuals",

@@ -123,6 +123,13 @@ def test_a_loss_that_is_no_scalar_is_refused(chunk):
         pi.Fisher(loss=lambda net, batch: net(batch[0]), chunk=chunk)(nn.Linear(4, 3), [(torch.zeros(2, 4),)])
 
 
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_a_loss_that_overflows_on_sound_data_is_named(chunk):
+    with pytest.raises(pi.InputError, match="the loss is inf on the batch given"):
+        loss = lambda net, batch: (net(batch[0]).square().sum() * 1e30).exp()  # noqa: E731
+        pi.Fisher(loss=loss, chunk=chunk)(nn.Linear(4, 1), [(torch.ones(2, 4),)])
+
+
 def test_no_data_is_refused():
     with pytest.raises(pi.InputError, match="needs data"):
         pi.Fisher()(nn.Linear(4, 3))

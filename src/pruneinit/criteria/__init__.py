@@ -12,6 +12,7 @@ from pruneinit.criteria.grasp import Grasp
 from pruneinit.criteria.lamp import Lamp
 from pruneinit.criteria.magnitude import Magnitude
 from pruneinit.criteria.ntk_sap import NtkSap
+from pruneinit.criteria.obd import Obd
 from pruneinit.criteria.prospr import ProsPr
 from pruneinit.criteria.random import Random
 from pruneinit.criteria.smart_ratio import SmartRatio
@@ -40,6 +41,7 @@ __all__ = [
     "Magnitude",
     "Norm",
     "NtkSap",
+    "Obd",
     "ProsPr",
     "Random",
     "SmartRatio",

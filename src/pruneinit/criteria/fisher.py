@@ -13,8 +13,9 @@ from torch.func import grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pruneinit.batch import Batches, batch_size, describe, mapped, tensors
-from pruneinit.criteria.means import mean
+from pruneinit.batch import Batches, batch_size, describe, each, mapped, tensors
+from pruneinit.criteria.checks import at_least_one
+from pruneinit.criteria.products import filled, mean, warn_if_zero
 from pruneinit.errors import InputError
 from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scalar, scoring_mode
 from pruneinit.masks import Masks
@@ -53,13 +54,12 @@ class Fisher:
     chunk: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.chunk, int) or self.chunk < 1:
-            raise InputError(f"chunk must be a whole number, at least 1, got {self.chunk}")
+        at_least_one("chunk", self.chunk)
 
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
     ) -> dict[str, Tensor]:
-        """Scores for the weights of `masks`, or for all prunable weights, in float64.
+        """Scores for the weights of `masks`, or all prunable weights, in float64. A warning says if all of them are 0.
 
         Raises:
             InputError: There are no batches, one does not fit or cannot be cut into examples, the loss is not finite,
@@ -68,8 +68,10 @@ class Fisher:
         _require_examples_apart(model, self.norm)
         with scoring_mode(model, self.norm):
             weights = {name: tensor.requires_grad_() for name, tensor in effective_weights(model, masks).items()}
-            squares = mean(batches, lambda batch: self._mean_square(model, batch, weights))
-        return {name: 0.5 * weights[name].detach().double().square() * square for name, square in squares.items()}
+            squares = filled(mean(each(batches), lambda batch: self._mean_square(model, batch, weights)), weights)
+        scores = {name: 0.5 * weights[name].detach().double().square() * square for name, square in squares.items()}
+        warn_if_zero(scores)
+        return scores
 
     def _mean_square(self, model: nn.Module, batch: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The mean over the examples of one batch of the square of the gradient."""
