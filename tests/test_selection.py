@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 from hypothesis import given
@@ -7,7 +5,7 @@ from hypothesis import strategies as st
 
 import pruneinit as pi
 from pruneinit import Masks, select
-from pruneinit.selection import apportion
+from pruneinit.densities import RULES
 
 
 def twin(scores: dict[str, torch.Tensor], keep: int, within: Masks | None = None) -> dict[str, list[bool]]:
@@ -61,32 +59,13 @@ def test_selection_within_masks_equals_sorting_what_they_keep(scores, sparsity, 
         assert as_lists(select(scores, sparsity, within=within)) == twin(scores, keep, within)
 
 
-@pytest.mark.parametrize("scope", ["layer", "erk"])
+@pytest.mark.parametrize("scope", [rule for rule in RULES if rule != "uniform+"])  # which refuses some sparsities
 @given(scores=score_dicts(), sparsity=st.floats(0, 0.999))
 def test_shared_out_counts_are_exact_and_the_largest_of_each_layer_are_kept(scope, scores, sparsity):
     masks = select(scores, sparsity, scope)
     assert masks.kept == round((1 - sparsity) * masks.total)
     for name, score in scores.items():
         assert as_lists(masks)[name] == twin({name: score}, masks.counts[name][0])[name]
-
-
-def test_uniform_layers_have_the_same_density_up_to_one_weight():
-    scores = {str(n): torch.rand(n) for n in (7, 100, 1000, 12345)}
-    for kept, total in select(scores, 0.83, "layer").counts.values():
-        assert abs(kept - 0.17 * total) < 1
-
-
-def test_erk_follows_the_formula():
-    shapes = {"conv": (64, 32, 3, 3), "wide": (512, 256, 3, 3), "fc": (10, 512)}
-    scores = {name: torch.rand(shape) for name, shape in shapes.items()}
-    masks = select(scores, 0.9, "erk")
-    raw = {name: sum(shape) / math.prod(shape) for name, shape in shapes.items()}
-    # fc would need a density above one, so it is kept whole and the other two share the rest in proportion.
-    left = masks.kept - scores["fc"].numel()
-    scale = left / sum(raw[n] * scores[n].numel() for n in ("conv", "wide"))
-    assert masks.densities["fc"] == 1
-    for name in ("conv", "wide"):
-        assert masks.densities[name] == pytest.approx(scale * raw[name], rel=1e-3)
 
 
 def test_given_densities():
@@ -165,19 +144,6 @@ def test_integer_scores_and_no_scores_are_refused():
         select({"a": torch.ones(3, dtype=torch.int64)}, 0.5)
     with pytest.raises(pi.InputError, match="no scores"):
         select({}, 0.5)
-
-
-@given(
-    st.lists(st.tuples(st.integers(1, 40), st.floats(0.01, 5)), min_size=1, max_size=6),
-    st.floats(0, 1),
-)
-def test_apportioning_is_exact_and_never_overfills(layers, share):
-    scores = {str(i): torch.zeros(n) for i, (n, _) in enumerate(layers)}
-    room = {str(i): n for i, (n, _) in enumerate(layers)}
-    keep = round(share * sum(room.values()))
-    counts = apportion(keep, {str(i): d for i, (_, d) in enumerate(layers)}, room, scores)
-    assert sum(counts.values()) == keep
-    assert all(0 <= counts[n] <= room[n] for n in room)
 
 
 def test_selection_needs_little_memory_beside_the_scores():

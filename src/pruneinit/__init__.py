@@ -23,7 +23,20 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pruneinit import meanfield, models
-    from pruneinit.criteria import Force, Grasp, IterativeSnip, Magnitude, NtkSap, ProsPr, Random, Snip
+    from pruneinit.criteria import (
+        Fisher,
+        Force,
+        Grasp,
+        IterativeSnip,
+        Lamp,
+        Magnitude,
+        NtkSap,
+        Obd,
+        ProsPr,
+        Random,
+        SmartRatio,
+        Snip,
+    )
     from pruneinit.diagnosis import Diagnosis, diagnose
     from pruneinit.errors import InputError
     from pruneinit.forecasting import Forecast, forecast
@@ -44,7 +57,20 @@ __version__ = "0.1.0"
 # Where each public name lives. They are imported when first asked for, since importing torch takes longer than all that
 # `pruneinit --help` has to do. No module may have the name of a public function: importing it would hide the function.
 _HOMES = {
-    "criteria": ("Force", "Grasp", "IterativeSnip", "Magnitude", "NtkSap", "ProsPr", "Random", "Snip"),
+    "criteria": (
+        "Fisher",
+        "Force",
+        "Grasp",
+        "IterativeSnip",
+        "Lamp",
+        "Magnitude",
+        "NtkSap",
+        "Obd",
+        "ProsPr",
+        "Random",
+        "SmartRatio",
+        "Snip",
+    ),
     "diagnosis": ("Diagnosis", "diagnose"),
     "errors": ("InputError",),
     "forecasting": ("Forecast", "forecast"),
@@ -64,17 +90,21 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Diagnosis",
+    "Fisher",
     "Force",
     "Forecast",
     "Grasp",
     "InputError",
     "IterativeSnip",
+    "Lamp",
     "Magnitude",
     "Masks",
     "NtkSap",
+    "Obd",
     "ProsPr",
     "Random",
     "Residuals",
+    "SmartRatio",
     "Snip",
     "Weight",
     "current_masks",

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from pruneinit.choice import Choice
+from pruneinit.densities import counts
 from pruneinit.errors import InputError
 from pruneinit.masks import Masks
-from pruneinit.selection import Scope, Scores, shares
+from pruneinit.selection import Scope, Scores
 from pruneinit.sharded import is_sharded
 
 
@@ -61,9 +62,10 @@ def _least_kept(choice: Choice, above: int, names: Sequence[str]) -> int:
         return _rank_of_the_last_best(choice.scores, choice.room, names)
     available = {name: kept for name, (kept, _) in choice.room.counts.items()}
     # One by one: a layer that is given a weight for its remainder can lose it again where the count grows.
+    shapes = {name: tuple(score.shape) for name, score in choice.scores.items()}
     for keep in range(above + 1, choice.room.kept):
-        counts = shares(choice.scores, choice.scope, keep, available)
-        if all(counts[name] for name in names):
+        found = counts(choice.scope, shapes, keep, available)
+        if all(found[name] for name in names):
             return keep
     return choice.room.kept
 

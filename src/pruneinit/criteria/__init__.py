@@ -7,13 +7,17 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches
+from pruneinit.criteria.fisher import Fisher
 from pruneinit.criteria.force import Force
 from pruneinit.criteria.grasp import Grasp
 from pruneinit.criteria.iterative_snip import IterativeSnip
+from pruneinit.criteria.lamp import Lamp
 from pruneinit.criteria.magnitude import Magnitude
 from pruneinit.criteria.ntk_sap import NtkSap
+from pruneinit.criteria.obd import Obd
 from pruneinit.criteria.prospr import ProsPr
 from pruneinit.criteria.random import Random
+from pruneinit.criteria.smart_ratio import SmartRatio
 from pruneinit.criteria.snip import Snip
 from pruneinit.functional import Loss, Norm, cross_entropy
 from pruneinit.masks import Masks
@@ -36,15 +40,19 @@ class Criterion(Protocol):
 __all__ = [
     "Batches",
     "Criterion",
+    "Fisher",
     "Force",
     "Grasp",
     "IterativeSnip",
+    "Lamp",
     "Loss",
     "Magnitude",
     "Norm",
     "NtkSap",
+    "Obd",
     "ProsPr",
     "Random",
+    "SmartRatio",
     "Snip",
     "cross_entropy",
 ]
