@@ -10,6 +10,7 @@ from pruneinit.batch import Batches
 from pruneinit.criteria.magnitude import Magnitude
 from pruneinit.criteria.random import Random
 from pruneinit.criteria.snip import Snip
+from pruneinit.criteria.synflow import SynFlow
 from pruneinit.functional import Loss, Norm, cross_entropy
 from pruneinit.masks import Masks
 
@@ -24,4 +25,4 @@ class Criterion(Protocol):
         ...
 
 
-__all__ = ["Batches", "Criterion", "Loss", "Magnitude", "Norm", "Random", "Snip", "cross_entropy"]
+__all__ = ["Batches", "Criterion", "Loss", "Magnitude", "Norm", "Random", "Snip", "SynFlow", "cross_entropy"]
