@@ -17,7 +17,7 @@ from pruneinit.flow import Flow, total
 from pruneinit.functional import call, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.reparametrize import tied_names
-from pruneinit.weights import plain_name, weight
+from pruneinit.weights import plain_name, uncompiled, weight
 
 
 def inputs_only(model: nn.Module, batch: Any) -> Any:
@@ -58,9 +58,9 @@ class SynFlow:
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 1, bias=False), nn.ReLU(), nn.Linear(1, 1, bias=False))
         >>> _ = torch.nn.init.constant_(model[2].weight, -1e30)
-        >>> model[0].weight.data = torch.tensor([[1.0, -3.0]])
+        >>> model[0].weight.data = torch.tensor([[1.0, -1.0]])
         >>> {name: score.tolist() for name, score in SynFlow()(model, [torch.zeros(5, 2)]).items()}
-        {'0.weight': [[0.25, 0.75]], '2.weight': [[1.0]]}
+        {'0.weight': [[0.5, 0.5]], '2.weight': [[1.0]]}
     """
 
     rounds: int = 100
@@ -127,8 +127,12 @@ def _others(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor
     """All parameters but the weights that are scored, under any of their names."""
     tied = tied_names(model)
     known = {alias for name in weights for alias in tied[name]}
-    names = dict.fromkeys(plain_name(name) for name, _ in model.named_parameters())
-    return {name: weight(model, name).detach() for name in names if name not in known}
+    found: dict[str, Tensor] = {}
+    for name, parameter in uncompiled(model).named_parameters():
+        plain = plain_name(name) if "parametrizations" in name else name
+        if plain not in known and plain not in found:
+            found[plain] = (parameter if plain == name else weight(model, plain)).detach()
+    return found
 
 
 def _positive(tensor: Tensor) -> Tensor:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -17,9 +15,8 @@ from pruneinit.flow.scaled import Scale, Scales, times
 _HIDDEN = -1e3
 
 
-@dataclass(frozen=True)
 class Call:
-    """One call of an operation.
+    """One call of an operation. There is one for each operation of a pass, so it is made as cheaply as can be.
 
     Attributes:
         name: Its name without underscores: `"add"` for `torch.add`, `Tensor.add_` and `Tensor.__iadd__`.
@@ -28,29 +25,36 @@ class Call:
         kwargs: Its keyword arguments.
         scales: What is known of tensors.
         in_place: Whether the result is to replace the first argument.
+        followed: The arguments that depend on the input or on weights.
     """
 
-    name: str
-    func: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    scales: Scales
-    in_place: bool = False
+    __slots__ = ("args", "followed", "func", "in_place", "kwargs", "name", "scales")
+
+    def __init__(
+        self,
+        name: str,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        scales: Scales,
+        in_place: bool = False,
+    ) -> None:
+        self.name, self.func, self.args, self.kwargs, self.scales, self.in_place = (
+            name, func, args, kwargs, scales, in_place
+        )  # fmt: skip
+        self.followed: list[tuple[Tensor, Scale]] = []
+        for tensor in arguments(args, kwargs):
+            if (scale := scales.of(tensor)) is not None:
+                self.followed.append((tensor, scale))
 
     def given(self, position: int, word: str, default: Any = None) -> Any:
         """An argument, by position or keyword."""
         return self.args[position] if position < len(self.args) else self.kwargs.get(word, default)
 
-    @cached_property
-    def followed(self) -> list[tuple[Tensor, Scale]]:
-        """The arguments that depend on the input or on weights."""
-        found = ((t, self.scales.of(t)) for t in arguments(self.args, self.kwargs))
-        return [(t, scale) for t, scale in found if scale is not None]
-
     @property
     def count(self) -> int:
         """How many tensors it is given."""
-        return sum(1 for _ in arguments(self.args, self.kwargs))
+        return len(arguments(self.args, self.kwargs))
 
     @property
     def signal(self) -> bool:
@@ -132,10 +136,12 @@ class Call:
         return tensor.to(self.followed[0][0].dtype) if tensor.is_floating_point() else tensor
 
 
-def arguments(args: Iterable[Any], kwargs: dict[str, Any]) -> Iterator[Tensor]:
+def arguments(args: Iterable[Any], kwargs: dict[str, Any]) -> list[Tensor]:
     """The tensors among the arguments of an operation; faster than to take a tree apart."""
+    found: list[Tensor] = []
     for value in (*args, *kwargs.values()):
         if isinstance(value, Tensor):
-            yield value
+            found.append(value)
         elif isinstance(value, (tuple, list)):
-            yield from arguments(value, {})
+            found += arguments(value, {})
+    return found

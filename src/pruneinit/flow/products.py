@@ -19,6 +19,11 @@ from pruneinit.flow.scaled import ROOM, Scale, times
 from pruneinit.reach.products import PRODUCTS, SUMS_WITH_PRODUCTS
 
 Factor = tuple[Any, Scale]
+# For each product all its leading arguments, and those that are factors.
+_WORDS = {
+    name: (words.replace("-", "").split(), [word for word in words.split() if not word.startswith("-")])
+    for name, words in PRODUCTS.items()
+}
 
 
 def multiply(call: Call) -> Result:
@@ -28,12 +33,11 @@ def multiply(call: Call) -> Result:
 
 def product(call: Call) -> Result:
     """Layers and matrix products."""
-    words = PRODUCTS[call.name].split()
-    terms = [word for word in words if not word.startswith("-")]
+    words, terms = _WORDS[call.name]
     factors = [call.factor(call.given(i, word)) for i, word in enumerate(terms)]
     rest = call.args[len(words) :]
     kwargs = {word: a for word, a in call.kwargs.items() if word not in {*terms, "bias", "out"}}
-    bias = call.given(len(terms), "bias") if "-bias" in words else None
+    bias = call.given(len(terms), "bias") if "bias" in words else None
     hole = (None,) if len(call.args) > len(words) else ()
     if bias is None:
         return _product(factors, lambda *tensors: call.func(*tensors, *hole, *rest, **kwargs))
@@ -85,36 +89,38 @@ def quotient(call: Call) -> Result:
 
 
 _NORMS = {
-    "batch_norm": "running_mean running_var weight bias training momentum eps",
-    "instance_norm": "running_mean running_var weight bias use_input_stats momentum eps",
-    "layer_norm": "normalized_shape weight bias eps",
-    "group_norm": "num_groups weight bias eps",
-    "rms_norm": "normalized_shape weight eps",
+    name: ("input", *words.split())
+    for name, words in {
+        "batch_norm": "running_mean running_var weight bias training momentum eps",
+        "instance_norm": "running_mean running_var weight bias use_input_stats momentum eps",
+        "layer_norm": "normalized_shape weight bias eps",
+        "group_norm": "num_groups weight bias eps",
+        "rms_norm": "normalized_shape weight eps",
+    }.items()
 }
 
 
 def normalisation(call: Call) -> Result:
     """Times the weight, plus the bias; by running variances where those are used."""
-    words = ["input", *_NORMS[call.name].split()]
+    words = _NORMS[call.name]
     given = {word: call.given(i, word) for i, word in enumerate(words)}
     x, scale = call.factor(given["input"])
     exponent = scale.exponent
-    maps = call.name in ("batch_norm", "group_norm", "instance_norm")
-
-    def shaped(tensor: Tensor) -> Tensor:
-        return tensor.reshape(-1, *(1,) * (x.dim() - 2)) if maps else tensor
-
-    factor = None
+    weight, bias = given.get("weight"), given.get("bias")
+    if weight is not None:
+        weight, of_weight = call.factor(weight)
+        exponent += of_weight.exponent
+    if bias is not None:
+        bias, of_bias = call.factor(bias)
+        x, bias, exponent = _with_bias(x, exponent, bias, of_bias.exponent)
     if call.name == "batch_norm" and not given["training"]:
-        factor = (given["running_var"].to(x.dtype) + (1e-5 if given["eps"] is None else given["eps"])).rsqrt()
-    if given["weight"] is not None:
-        weight, of_weight = call.factor(given["weight"])
-        factor, exponent = (weight if factor is None else weight * factor), exponent + of_weight.exponent
-    if given.get("bias") is None:
-        return (x.clone() if factor is None else x * shaped(factor)), exponent
-    bias, of_bias = call.factor(given["bias"])
-    x, bias, exponent = _with_bias(x, exponent, bias, of_bias.exponent)
-    return (x + shaped(bias) if factor is None else torch.addcmul(shaped(bias), x, shaped(factor))), exponent
+        variance = given["running_var"].to(x.dtype)
+        eps = 1e-5 if given["eps"] is None else given["eps"]
+        return torch.batch_norm(x, weight, bias, torch.zeros_like(variance), variance, False, 0.0, eps, False), exponent
+    if call.name != "layer_norm" and call.name != "rms_norm":  # channels come second, and not last
+        weight, bias = (t if t is None else t.reshape(-1, *(1,) * (x.dim() - 2)) for t in (weight, bias))
+    scaled = x.clone() if weight is None else x * weight
+    return (scaled if bias is None else scaled + bias), exponent
 
 
 def attention(call: Call) -> Result:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any
+import weakref
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from pruneinit.calls import address
 from pruneinit.errors import InputError
 
 # A tensor whose largest element is between 2^-20 and 2^20 is left alone: any one product of two such fits float32.
@@ -18,8 +17,7 @@ ROOM = 20
 _LOST = 2000
 
 
-@dataclass(frozen=True)
-class Scale:
+class Scale(NamedTuple):
     """What is known of a tensor.
 
     Attributes:
@@ -32,21 +30,24 @@ class Scale:
 
 
 class Scales:
-    """The scales of tensors, kept storage by storage, so that views need no care."""
+    """The scales of tensors, kept storage by storage, so that views need no care. They go when the storage goes."""
 
     def __init__(self) -> None:
-        # The tensor is kept so that its storage stays and no other can come to the same address.
-        self._known: dict[int, tuple[Tensor, Scale]] = {}
+        self._known: dict[int, tuple[weakref.ref[torch.UntypedStorage], Scale]] = {}
 
     def of(self, tensor: Any) -> Scale | None:
         """The scale of a tensor; None for a constant of the model."""
-        found = self._known.get(address(tensor))
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+            return None
+        found = self._known.get(id(tensor.untyped_storage()))
         return found[1] if found else None
 
     def note(self, tensor: Tensor, scale: Scale) -> None:
         """Set the scale of a tensor and of all that shares its storage."""
-        if key := address(tensor):
-            self._known[key] = (tensor, scale)
+        if tensor.layout == torch.strided:
+            storage = tensor.untyped_storage()
+            key, known = id(storage), self._known
+            known[key] = weakref.ref(storage, lambda _: known.pop(key, None)), scale
 
 
 def times(tensor: Tensor, power: int) -> Tensor:
@@ -78,7 +79,7 @@ def settled(tensor: Tensor, scale: Scale, name: str) -> tuple[Tensor, Scale]:
         )
     if top <= 0 or -ROOM <= (power := math.frexp(top)[1]) <= ROOM:
         return tensor, scale
-    return times(tensor, -power), replace(scale, exponent=scale.exponent + power)
+    return times(tensor, -power), Scale(scale.exponent + power, scale.signal)
 
 
 def true(tensor: Tensor, exponent: int, name: str) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from pruneinit.batch import tensors
-from pruneinit.calls import address, functional_form, is_composed, named, opened
+from pruneinit.calls import functional_form, is_composed, named, opened
 from pruneinit.errors import InputError
 from pruneinit.flow import rules
 from pruneinit.flow.call import Call, arguments
@@ -115,7 +115,7 @@ class Flow(TorchFunctionMode):
         Raises:
             InputError: One does, so that its power of two is unknown.
         """
-        if any(t.requires_grad and not t.is_leaf and address(t) for t in arguments(call.args, call.kwargs)):
+        if any(t.requires_grad and not t.is_leaf for t in arguments(call.args, call.kwargs)):
             raise InputError(
                 f"an argument of {call.name!r} was computed out of sight, by a scripted module or an extension of "
                 "PyTorch: the flow through it cannot be followed; use the plain module"
