@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -80,12 +81,17 @@ class SynFlow:
         Raises:
             InputError: There are no batches, the first does not fit the model, or the output cannot be followed.
         """
-        batch = _ones(next(iter(each(batches))))
+        batch = next(iter(each(batches)))
         with scoring_mode(model, "running"):
             weights = effective_weights(model, masks)
+            others = _others(model, weights)
+            # All in one dtype, float32 at least: with less, thousands of layers would add up rounding.
+            floats = [t.dtype for t in (*weights.values(), *others.values()) if t.is_floating_point()]
+            dtype = reduce(torch.promote_types, floats, torch.float32)
             flow = Flow()
-            leaves = {name: flow.start(_positive(tensor)).requires_grad_() for name, tensor in weights.items()}
-            others = {name: flow.start(_positive(tensor)) for name, tensor in _others(model, leaves).items()}
+            leaves = {name: flow.start(tensor.to(dtype).abs()).requires_grad_() for name, tensor in weights.items()}
+            others = {name: flow.start(t.to(dtype).abs()) for name, t in others.items() if t.is_floating_point()}
+            batch = _ones(batch, dtype)
             for tensor in tensors(batch):
                 if tensor.is_floating_point():
                     flow.signal(tensor)
@@ -110,7 +116,7 @@ class SynFlow:
         return scores
 
 
-def _ones(batch: Any) -> Any:
+def _ones(batch: Any, dtype: torch.dtype) -> Any:
     """One example of the same structure: floating-point numbers are 1, the others those of the first example."""
     size = batch_size(batch)
 
@@ -118,7 +124,7 @@ def _ones(batch: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
         part = leaf[:1] if leaf.dim() and len(leaf) == size else leaf
-        return torch.ones_like(_precise(part)) if part.is_floating_point() else part.detach().clone()
+        return torch.ones_like(part, dtype=dtype) if part.is_floating_point() else part.detach().clone()
 
     return mapped(example, batch)
 
@@ -133,15 +139,6 @@ def _others(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor
         if plain not in known and plain not in found:
             found[plain] = (parameter if plain == name else weight(model, plain)).detach()
     return found
-
-
-def _positive(tensor: Tensor) -> Tensor:
-    return _precise(tensor).abs() if tensor.is_floating_point() else tensor
-
-
-def _precise(tensor: Tensor) -> Tensor:
-    """In float32 at least: with less, thousands of layers would add up rounding."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _shares(leaves: Mapping[str, Tensor], flowing: Tensor) -> dict[str, Tensor]:

@@ -130,7 +130,8 @@ def attention(call: Call) -> Result:
         groups = query[0].shape[-3] // key[0].shape[-3]
         key, value = ((tensor.repeat_interleave(groups, -3), scale) for tensor, scale in (key, value))
     factor = call.kwargs.get("scale") or 1 / math.sqrt(query[0].shape[-1])
-    scores, exponent = _product([query, key], lambda q, k: factor * (q @ k.mT))
+    scores, exponent = _product([query, key], lambda q, k: q @ k.mT)
+    scores = factor * scores
     mask = call.given(3, "attn_mask")
     if call.given(5, "is_causal", False):
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()

@@ -65,33 +65,33 @@ class Flow(TorchFunctionMode):
                 self._within.pop()
         call = Call(name, functional_form(func, name, in_place), args, kwargs, self.scales, in_place)
         if not call.followed:
-            self._see_all(call)
             return func(*args, **kwargs)
+        self._see_all(call)
         target = args[0] if in_place else kwargs.get("out")
         if rule is None and target is None:
             result = func(*args, **kwargs)
-            fresh = self._fresh(result)
-            if not fresh and tensors(result):
-                return result  # views, which share their scale
+            if tensors(result) and all(self.scales.of(t) is not None for t in tensors(result)):
+                return result
             if any(scale.exponent for _, scale in call.followed):
                 result = rules.unknown(call)[0]
             exponent = 0
         else:
             result, exponent = (rule or rules.unknown)(call)
+        if rule is rules.inverse and target is None:
+            return result  # a constant now
         scale = Scale(exponent, call.signal or name == "embedding")
         if target is not None:
             return target if result is target else self._write(target, result, scale, name)
-        if isinstance(result, Tensor):
-            if self.scales.of(result) is None:
-                result, scale = settled(result, scale, name)
-                self.scales.note(result, scale)
-            return result
+        if isinstance(result, Tensor) and self.scales.of(result) is None:
+            result, scale = settled(result, scale, name)
         for tensor in self._fresh(result):
             self.scales.note(tensor, scale)
         return result
 
     def _fresh(self, result: Any) -> list[Tensor]:
-        return [t for t in tensors(result) if self.scales.of(t) is None]
+        """The numbers in a result that are no views of an argument; views share its scale."""
+        found = [result] if isinstance(result, Tensor) else tensors(result)
+        return [t for t in found if (t.is_floating_point() or t.is_complex()) and self.scales.of(t) is None]
 
     def _write(self, target: Tensor, result: Tensor, scale: Scale, name: str) -> Tensor:
         """Put a result in place of what is in a tensor, whose whole storage has one exponent."""
@@ -115,7 +115,9 @@ class Flow(TorchFunctionMode):
         Raises:
             InputError: One does, so that its power of two is unknown.
         """
-        if any(t.requires_grad and not t.is_leaf for t in arguments(call.args, call.kwargs)):
+        for tensor in arguments(call.args, call.kwargs):
+            if not tensor.requires_grad or tensor.is_leaf or self.scales.of(tensor) is not None:
+                continue
             raise InputError(
                 f"an argument of {call.name!r} was computed out of sight, by a scripted module or an extension of "
                 "PyTorch: the flow through it cannot be followed; use the plain module"
