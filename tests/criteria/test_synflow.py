@@ -447,3 +447,73 @@ def test_weights_that_are_not_finite_are_named():
     model.weight.data[0, 0] = torch.nan
     with pytest.raises(pi.InputError, match="the flow is nan after 'reading the weights'"):
         pi.score(model, pi.SynFlow(), [torch.zeros(1, 4)])
+
+
+class Of(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+MAPS = {
+    "max-pool": lambda: nn.MaxPool2d(3, 2, 1),
+    "max-pool-and-places": lambda: Of(lambda x: functional.max_pool2d(x, 2, return_indices=True)[0]),
+    "adaptive-max": lambda: nn.AdaptiveMaxPool2d(2),
+    "average": lambda: nn.AvgPool2d(2, ceil_mode=True),
+    "up": lambda: nn.Upsample(scale_factor=2, mode="bilinear"),
+    "shuffle": lambda: nn.PixelShuffle(2),
+    "pad": lambda: nn.ConstantPad2d(1, 0.5),
+    "reflect": lambda: nn.ReflectionPad2d(1),
+    "unfold": lambda: nn.Sequential(nn.Unfold(2), nn.Fold(6, 2)),
+    "instance": lambda: nn.InstanceNorm2d(4, affine=True),
+    "group": lambda: nn.GroupNorm(2, 4),
+    "batch-without-statistics": lambda: nn.BatchNorm2d(4, track_running_stats=False),
+    "prelu": lambda: nn.PReLU(4),
+    "glu": lambda: nn.GLU(1),
+    "softmax": lambda: nn.Softmax(1),
+    "log-softmax": lambda: nn.LogSoftmax(1),
+    "dropout": lambda: nn.AlphaDropout(0.5),
+    "layer": lambda: nn.LayerNorm((6, 6), elementwise_affine=False),
+    "rms": lambda: nn.RMSNorm(6),
+    "transposed": lambda: nn.ConvTranspose2d(4, 2, 3, 2, output_padding=1, groups=2),
+    "normalize": lambda: Of(functional.normalize),
+    "plus-one": lambda: Of(lambda x: 1 + x),
+    "one-minus": lambda: Of(lambda x: 1 - x),
+    "half-of-it": lambda: Of(lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5))),
+    "logsumexp": lambda: Of(lambda x: x.logsumexp(1, keepdim=True)),
+    "maximum": lambda: Of(lambda x: torch.maximum(x, x.flip(2))),
+    "where": lambda: Of(lambda x: torch.where(torch.ones(6) > 0, x, 2.0)),
+    "stack": lambda: Of(lambda x: torch.stack([x, torch.ones_like(x)]).sum(0)),
+    "sort": lambda: Of(lambda x: x.sort(1)[0].cumsum(1)),
+    "top": lambda: Of(lambda x: x.topk(2, 1).values),
+    "split": lambda: Of(lambda x: sum(part.square() for part in x.chunk(2, 1))),
+    "mean": lambda: Of(lambda x: x - x.mean((2, 3), keepdim=True)),
+    "std": lambda: Of(lambda x: torch.cat([x.mean((2, 3), keepdim=True), x.std((2, 3), keepdim=True)], 1)),
+    "einsum": lambda: Of(lambda x: torch.einsum("bchw,bdhw->bcd", x, x)),
+    "half-precision": lambda: Of(lambda x: x.half().double()),
+    "clamp": lambda: Of(lambda x: x.float().clamp(0, 6).to(torch.float64)),
+    "unknown": lambda: Of(lambda x: torch.addcmul(x, x, torch.ones(6, dtype=x.dtype))),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("gain", [1e9, 1e-9], ids=["grows", "shrinks"])
+def test_every_operation_gives_the_same_at_any_scale(name, gain, monkeypatch):
+    """In float64 the values of this network fit as they are: with and without powers of two the scores are equal."""
+    torch.manual_seed(0)
+    body = [nn.Conv2d(4, 4, 1), *(nn.Conv2d(4, 4, 1, bias=False) for _ in range(3)), MAPS[name](), nn.Flatten()]
+    model = nn.Sequential(*body, nn.LazyLinear(3)).double()
+    model(torch.rand(1, 4, 6, 6).double())
+    for layer in model[1:4]:
+        layer.weight.data *= gain
+    batch = torch.zeros(1, 4, 6, 6).double()
+    found = pi.score(model, pi.SynFlow(), [batch])
+    monkeypatch.setattr("pruneinit.flow.scaled.ROOM", 3000)
+    assert_close(found, pi.score(model, pi.SynFlow(), [batch]))
+    assert all(score.isfinite().all() for score in found.values())
+    assert found["6.weight"].any()

@@ -143,9 +143,10 @@ def _others(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor
 
 def _shares(leaves: Mapping[str, Tensor], flowing: Tensor) -> dict[str, Tensor]:
     """For each weight the part of all flow that goes through it."""
-    scores = {}
-    for name, leaf in leaves.items():
-        gradient, value = leaf.grad, leaf.detach()
-        through = torch.zeros_like(value) if gradient is None or not flowing else value * gradient
-        scores[name] = (through / flowing.to(leaf.device)).abs() if flowing else through
-    return scores
+    positive = bool(flowing)
+    return {
+        name: leaf.grad.mul_(leaf.detach()).div_(flowing.to(leaf.device)).abs_()
+        if leaf.grad is not None and positive
+        else torch.zeros_like(leaf.detach())
+        for name, leaf in leaves.items()
+    }

@@ -26,9 +26,10 @@ class Call:
         scales: What is known of tensors.
         in_place: Whether the result is to replace the first argument.
         followed: The arguments that depend on the input or on weights.
+        others: The other tensors among them: constants.
     """
 
-    __slots__ = ("args", "followed", "func", "in_place", "kwargs", "name", "scales")
+    __slots__ = ("args", "followed", "func", "in_place", "kwargs", "name", "others", "scales")
 
     def __init__(
         self,
@@ -43,8 +44,11 @@ class Call:
             name, func, args, kwargs, scales, in_place
         )  # fmt: skip
         self.followed: list[tuple[Tensor, Scale]] = []
+        self.others: list[Tensor] = []
         for tensor in arguments(args, kwargs):
-            if (scale := scales.of(tensor)) is not None:
+            if (scale := scales.of(tensor)) is None:
+                self.others.append(tensor)
+            else:
                 self.followed.append((tensor, scale))
 
     def given(self, position: int, word: str, default: Any = None) -> Any:
@@ -54,7 +58,7 @@ class Call:
     @property
     def count(self) -> int:
         """How many tensors it is given."""
-        return len(arguments(self.args, self.kwargs))
+        return len(self.followed) + len(self.others)
 
     @property
     def signal(self) -> bool:
@@ -102,14 +106,16 @@ class Call:
         if exponent < 0:  # then a constant may be what is large
             numbers = [self.args[i] for i in values if i < len(self.args)]
             numbers += [a for word, a in self.kwargs.items() if word in words]
-            if any(self._counts(leaf) for leaf in (*numbers, *arguments(self.args, self.kwargs))):
+            if any(self._counts(leaf) for leaf in (*numbers, *self.others)):
                 exponent = 0
 
         def tensors(leaf: Any) -> Any:
             return self.term(leaf, exponent) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
         def argument(value: Any, counts: bool) -> Any:
-            return self.term(value, exponent) if counts else mapped(tensors, value)
+            if counts:
+                return self.term(value, exponent)
+            return mapped(tensors, value) if isinstance(value, (tuple, list)) else tensors(value)
 
         args = tuple(argument(value, i in values) for i, value in enumerate(self.args))
         kwargs = {word: argument(value, word in words) for word, value in self.kwargs.items() if word != "out"}

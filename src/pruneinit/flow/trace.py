@@ -14,7 +14,7 @@ from pruneinit.batch import tensors
 from pruneinit.calls import functional_form, is_composed, named, opened
 from pruneinit.errors import InputError
 from pruneinit.flow import rules
-from pruneinit.flow.call import Call, arguments
+from pruneinit.flow.call import Call
 from pruneinit.flow.rules import Rule
 from pruneinit.flow.scaled import ROOM, Scale, Scales, settled, times
 from pruneinit.flow.table import FREE, rule_of
@@ -82,7 +82,7 @@ class Flow(TorchFunctionMode):
         scale = Scale(exponent, call.signal or name == "embedding")
         if target is not None:
             return target if result is target else self._write(target, result, scale, name)
-        if isinstance(result, Tensor) and self.scales.of(result) is None:
+        if rule is not rules.identity and isinstance(result, Tensor) and self.scales.of(result) is None:
             result, scale = settled(result, scale, name)
         for tensor in self._fresh(result):
             self.scales.note(tensor, scale)
@@ -115,9 +115,7 @@ class Flow(TorchFunctionMode):
         Raises:
             InputError: One does, so that its power of two is unknown.
         """
-        for tensor in arguments(call.args, call.kwargs):
-            if not tensor.requires_grad or tensor.is_leaf or self.scales.of(tensor) is not None:
-                continue
+        if any(tensor.requires_grad and not tensor.is_leaf for tensor in call.others):
             raise InputError(
                 f"an argument of {call.name!r} was computed out of sight, by a scripted module or an extension of "
                 "PyTorch: the flow through it cannot be followed; use the plain module"
