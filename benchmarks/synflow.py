@@ -1,6 +1,6 @@
 """What synaptic flow keeps of deep residual networks in float32, and what a round costs.
 
-    python benchmarks/synflow.py [--rounds 100] [--repeats 15] [--write]
+    python benchmarks/synflow.py [--rounds 100] [--repeats 7] [--write]
 
 Prints tables, writes `results/synflow.json` and the tables of `docs/synflow.md`, at other settings only with
 `--write`. Some ten minutes on two cores.
@@ -32,7 +32,7 @@ ONES = torch.ones(1, 3, 32, 32)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=7)
     arguments, commit = parse(parser)
     costs = [cost(name, width, arguments.repeats) for name, width in (("resnet32", 16), *NETWORKS)]
     counts = []
@@ -114,7 +114,7 @@ def count_row(found: dict[str, Any]) -> list[str]:
     return [
         f"{found['network']}, width {found['width']}", found["shortcut"], f"{100 * found['sparsity']:g} %",
         f"{found['asked']:,}", f"{found['kept']:,}", f"{len(found['empty'])} of {found['layers']}", first,
-        found["plain"],
+        f"{float(found['plain']):.2g}",
     ]  # fmt: skip
 
 
