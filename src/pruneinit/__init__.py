@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Random,
         SmartRatio,
         Snip,
+        SynFlow,
     )
     from pruneinit.diagnosis import Diagnosis, diagnose
     from pruneinit.errors import InputError
@@ -70,6 +71,7 @@ _HOMES = {
         "Random",
         "SmartRatio",
         "Snip",
+        "SynFlow",
     ),
     "diagnosis": ("Diagnosis", "diagnose"),
     "errors": ("InputError",),
@@ -106,6 +108,7 @@ __all__ = [
     "Residuals",
     "SmartRatio",
     "Snip",
+    "SynFlow",
     "Weight",
     "current_masks",
     "delta_orthogonal_",

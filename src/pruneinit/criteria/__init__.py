@@ -19,6 +19,7 @@ from pruneinit.criteria.prospr import ProsPr
 from pruneinit.criteria.random import Random
 from pruneinit.criteria.smart_ratio import SmartRatio
 from pruneinit.criteria.snip import Snip
+from pruneinit.criteria.synflow import SynFlow
 from pruneinit.functional import Loss, Norm, cross_entropy
 from pruneinit.masks import Masks
 
@@ -54,5 +55,6 @@ __all__ = [
     "Random",
     "SmartRatio",
     "Snip",
+    "SynFlow",
     "cross_entropy",
 ]

@@ -5,30 +5,17 @@ A shadow belongs to a storage, not to a tensor, so all views of a tensor see it 
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from pruneinit.batch import tensors
+from pruneinit.calls import address, functional_form, is_composed, named, opened
 from pruneinit.reach.operation import Operation
 from pruneinit.reach.table import CONSTANTS, follow
-
-# What composed operations ask first: whether somebody else wants to run them, and for more than one example.
-_CHECKS = (
-    *("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"),
-    *("_verify_batch_size", "_verify_spatial_size"),
-)
-_COMPOSED = ("torch.functional", "torch.nn.functional", "torch.nn.init", "torch._tensor")
-# These end in an underscore but leave the elements as they are.
-_METADATA = {
-    *("requires_grad", "detach", "share_memory"),
-    *("squeeze", "unsqueeze", "transpose", "t", "swapaxes", "swapdims", "as_strided"),
-}
 
 
 class Shadows:
@@ -40,7 +27,7 @@ class Shadows:
 
     def of(self, tensor: Any) -> Tensor | None:
         """The shadow of a tensor, in its shape; None where nothing is known of its storage."""
-        key = _address(tensor)
+        key = address(tensor)
         if key not in self._known:
             return None
         _, size, flat = self._known[key]
@@ -51,7 +38,7 @@ class Shadows:
 
     def cast(self, tensor: Tensor, shadow: Tensor) -> None:
         """Set the shadow of a tensor and of everything that shares its elements."""
-        key = _address(tensor)
+        key = address(tensor)
         if not key:
             return
         shadow = shadow.float().expand(tensor.shape)
@@ -66,13 +53,6 @@ class Shadows:
                 flat = _resized(before, size, tensor.element_size())
             flat = flat.as_strided_scatter(shadow, tensor.shape, tensor.stride(), tensor.storage_offset())
         self._known[key] = (tensor, tensor.element_size(), flat)
-
-
-def _address(tensor: Any) -> int:
-    """Where the elements of a tensor begin; 0 for what has none of its own."""
-    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.numel() == 0:
-        return 0
-    return tensor.untyped_storage().data_ptr()
 
 
 def _resized(flat: Tensor, size: int, wanted: int) -> Tensor:
@@ -103,13 +83,13 @@ class Tracer(TorchFunctionMode):
     ) -> Any:
         """Run `func`, and follow what it does."""
         kwargs = kwargs or {}
-        name, in_place = _name(func)
+        name, in_place = named(func)
         # Some methods call their namesake in C, which asks for them again.
-        if _is_composed(func) and func not in self._within:
+        if is_composed(func) and func not in self._within:
             self._within.append(func)
             try:
                 with self:
-                    return _opened(func)(*args, **kwargs)
+                    return opened(func)(*args, **kwargs)
             finally:
                 self._within.pop()
         result = func(*args, **kwargs)
@@ -117,13 +97,13 @@ class Tracer(TorchFunctionMode):
         outputs = tensors(changed) if changed is not None else self._fresh(tensors(result), args, kwargs)
         if outputs and (name not in CONSTANTS or in_place):
             with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged):
-                self._follow(name, _functional(func, name, in_place), args, kwargs, outputs)
+                self._follow(name, functional_form(func, name, in_place), args, kwargs, outputs)
         return result
 
     def _fresh(self, results: list[Tensor], args: Any, kwargs: Any) -> list[Tensor]:
         """The results that are no views of an argument; views have their shadow already."""
-        given = {_address(t) for t in tensors((args, kwargs))}
-        return [t for t in results if _address(t) not in given]
+        given = {address(t) for t in tensors((args, kwargs))}
+        return [t for t in results if address(t) not in given]
 
     def _follow(
         self, name: str, func: Callable[..., Any], args: Any, kwargs: dict[str, Any], outputs: list[Tensor]
@@ -159,39 +139,3 @@ class Tracer(TorchFunctionMode):
 def _unchanged(tensor: Tensor) -> Tensor:
     """Keeps checkpointing of the model's from taking part in the autograd of the shadows."""
     return tensor
-
-
-def _name(func: Callable[..., Any]) -> tuple[str, bool]:
-    """The plain name of an operation, and whether it changes its first argument."""
-    name = getattr(func, "__name__", "")
-    if name == "__get__":  # a property
-        return getattr(func.__self__, "__name__", ""), False  # type: ignore[attr-defined]
-    if name.startswith("__") and name.endswith("__"):
-        plain = name.strip("_")
-        in_place = plain.startswith("i") and hasattr(torch.Tensor, f"__{plain[1:]}__")
-        return (plain[1:] if in_place else plain), in_place or plain == "setitem"
-    if name.endswith("_") and name.rstrip("_") not in _METADATA:
-        return name.rstrip("_"), True
-    return name, False
-
-
-def _functional(func: Callable[..., Any], name: str, in_place: bool) -> Callable[..., Any]:
-    """The operation in the form that changes no argument."""
-    if not in_place:
-        return func
-    found = getattr(torch.Tensor, name, None) or getattr(torch, name, func)
-    return cast(Callable[..., Any], found)
-
-
-def _is_composed(func: Callable[..., Any]) -> bool:
-    """Whether an operation is written in Python, of other operations."""
-    return isinstance(func, types.FunctionType) and func.__module__ in _COMPOSED
-
-
-@cache
-def _opened(func: types.FunctionType) -> Callable[..., Any]:
-    """The same function without these questions, so that its parts are followed one by one."""
-    names = func.__globals__ | dict.fromkeys(_CHECKS, lambda *_: False)
-    opened = types.FunctionType(func.__code__, names, func.__name__, func.__defaults__, func.__closure__)
-    opened.__kwdefaults__ = func.__kwdefaults__
-    return opened

@@ -1,0 +1,9 @@
+"""The flow of ones through a network made linear and positive, at any depth.
+
+`trace` runs a forward pass operation by operation, `table` says by which rule, and `scaled` keeps a power of two beside
+each tensor, so that nothing overflows.
+"""
+
+from pruneinit.flow.trace import Flow, total
+
+__all__ = ["Flow", "total"]
