@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pruneinit.errors import InputError
     from pruneinit.forecasting import Forecast, forecast
     from pruneinit.initialize import delta_orthogonal_, edge_of_chaos_, mean_field_, orthogonal_
+    from pruneinit.isometry import Isometry, approximate_isometry_, find_isometry, singular_values
     from pruneinit.masks import Masks
     from pruneinit.moments import second_moments
     from pruneinit.pruning import prune, score
@@ -49,6 +50,7 @@ _HOMES = {
     "forecasting": ("Forecast", "forecast"),
     "errors": ("InputError",),
     "initialize": ("delta_orthogonal_", "edge_of_chaos_", "mean_field_", "orthogonal_"),
+    "isometry": ("Isometry", "approximate_isometry_", "find_isometry", "singular_values"),
     "masks": ("Masks",),
     "moments": ("second_moments",),
     "pruning": ("prune", "score"),
@@ -66,18 +68,21 @@ __all__ = [
     "Diagnosis",
     "Forecast",
     "InputError",
+    "Isometry",
     "Magnitude",
     "Masks",
     "Random",
     "Residuals",
     "Snip",
     "Weight",
+    "approximate_isometry_",
     "current_masks",
     "delta_orthogonal_",
     "densify_",
     "diagnose",
     "edge_of_chaos_",
     "effective_masks",
+    "find_isometry",
     "find_residuals",
     "forecast",
     "load",
@@ -92,6 +97,7 @@ __all__ = [
     "score",
     "second_moments",
     "select",
+    "singular_values",
     "sparsify_",
     "stabilize_residuals_",
 ]
