@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pruneinit import meanfield, models
-    from pruneinit.criteria import Magnitude, Random, Snip
+    from pruneinit.criteria import Magnitude, Phew, Random, Snip
     from pruneinit.diagnosis import Diagnosis, diagnose
     from pruneinit.errors import InputError
     from pruneinit.forecasting import Forecast, forecast
@@ -45,7 +45,7 @@ __version__ = "0.1.0"
 # Where each public name lives. They are imported when first asked for, since importing torch takes longer than all that
 # `pruneinit --help` has to do. No module may have the name of a public function: importing it would hide the function.
 _HOMES = {
-    "criteria": ("Magnitude", "Random", "Snip"),
+    "criteria": ("Magnitude", "Phew", "Random", "Snip"),
     "diagnosis": ("Diagnosis", "diagnose"),
     "forecasting": ("Forecast", "forecast"),
     "errors": ("InputError",),
@@ -71,6 +71,7 @@ __all__ = [
     "Isometry",
     "Magnitude",
     "Masks",
+    "Phew",
     "Random",
     "Residuals",
     "Snip",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pruneinit.batch import Batches
 from pruneinit.criteria.magnitude import Magnitude
+from pruneinit.criteria.phew import Phew
 from pruneinit.criteria.random import Random
 from pruneinit.criteria.snip import Snip
 from pruneinit.functional import Loss, Norm, cross_entropy
@@ -24,4 +25,4 @@ class Criterion(Protocol):
         ...
 
 
-__all__ = ["Batches", "Criterion", "Loss", "Magnitude", "Norm", "Random", "Snip", "cross_entropy"]
+__all__ = ["Batches", "Criterion", "Loss", "Magnitude", "Norm", "Phew", "Random", "Snip", "cross_entropy"]
