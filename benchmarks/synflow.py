@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from documents import parse, put_table, write_results
-from foundation import paired
+from measure import paired
 from torch import Tensor, nn
 
 import pruneinit as pi

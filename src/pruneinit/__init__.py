@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Magnitude,
         NtkSap,
         Obd,
+        Phew,
         ProsPr,
         Random,
         SmartRatio,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pruneinit.errors import InputError
     from pruneinit.forecasting import Forecast, forecast
     from pruneinit.initialize import delta_orthogonal_, edge_of_chaos_, mean_field_, orthogonal_
+    from pruneinit.isometry import Isometry, approximate_isometry_, find_isometry, singular_values
     from pruneinit.masks import Masks
     from pruneinit.moments import second_moments
     from pruneinit.pruning import prune, score
@@ -67,6 +69,7 @@ _HOMES = {
         "Magnitude",
         "NtkSap",
         "Obd",
+        "Phew",
         "ProsPr",
         "Random",
         "SmartRatio",
@@ -77,6 +80,7 @@ _HOMES = {
     "errors": ("InputError",),
     "forecasting": ("Forecast", "forecast"),
     "initialize": ("delta_orthogonal_", "edge_of_chaos_", "mean_field_", "orthogonal_"),
+    "isometry": ("Isometry", "approximate_isometry_", "find_isometry", "singular_values"),
     "masks": ("Masks",),
     "moments": ("second_moments",),
     "pruning": ("prune", "score"),
@@ -97,12 +101,14 @@ __all__ = [
     "Forecast",
     "Grasp",
     "InputError",
+    "Isometry",
     "IterativeSnip",
     "Lamp",
     "Magnitude",
     "Masks",
     "NtkSap",
     "Obd",
+    "Phew",
     "ProsPr",
     "Random",
     "Residuals",
@@ -110,12 +116,14 @@ __all__ = [
     "Snip",
     "SynFlow",
     "Weight",
+    "approximate_isometry_",
     "current_masks",
     "delta_orthogonal_",
     "densify_",
     "diagnose",
     "edge_of_chaos_",
     "effective_masks",
+    "find_isometry",
     "find_residuals",
     "forecast",
     "load",
@@ -130,6 +138,7 @@ __all__ = [
     "score",
     "second_moments",
     "select",
+    "singular_values",
     "sparsify_",
     "stabilize_residuals_",
 ]

@@ -15,6 +15,7 @@ from pruneinit.criteria.lamp import Lamp
 from pruneinit.criteria.magnitude import Magnitude
 from pruneinit.criteria.ntk_sap import NtkSap
 from pruneinit.criteria.obd import Obd
+from pruneinit.criteria.phew import Phew
 from pruneinit.criteria.prospr import ProsPr
 from pruneinit.criteria.random import Random
 from pruneinit.criteria.smart_ratio import SmartRatio
@@ -51,6 +52,7 @@ __all__ = [
     "Norm",
     "NtkSap",
     "Obd",
+    "Phew",
     "ProsPr",
     "Random",
     "SmartRatio",
