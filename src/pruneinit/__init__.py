@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pruneinit.errors import InputError
     from pruneinit.forecasting import Forecast, forecast
     from pruneinit.initialize import delta_orthogonal_, edge_of_chaos_, mean_field_, orthogonal_
+    from pruneinit.layouts import register_linear
     from pruneinit.masks import Masks
     from pruneinit.moments import second_moments
     from pruneinit.pruning import prune, score
@@ -49,6 +50,7 @@ _HOMES = {
     "forecasting": ("Forecast", "forecast"),
     "errors": ("InputError",),
     "initialize": ("delta_orthogonal_", "edge_of_chaos_", "mean_field_", "orthogonal_"),
+    "layouts": ("register_linear",),
     "masks": ("Masks",),
     "moments": ("second_moments",),
     "pruning": ("prune", "score"),
@@ -87,6 +89,7 @@ __all__ = [
     "orthogonal_",
     "prunable",
     "prune",
+    "register_linear",
     "rescale_",
     "save",
     "score",

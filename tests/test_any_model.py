@@ -1,0 +1,32 @@
+"""Every architecture of the list goes all the way: score, prune, stabilise, rescale, sparsify, train, save, load."""
+
+import pytest
+
+from zoo import ARCHITECTURES
+from zoo.chain import carry
+
+
+def ignoring_warnings_of_others(test):
+    """Layers that are cut off from the data on purpose, and what the libraries say of themselves."""
+    for message in (
+        "ignore:no signal reaches:UserWarning",
+        "ignore::DeprecationWarning:timm",
+        "ignore::FutureWarning:transformers",
+        "ignore:.*is not supported with oneDNN:UserWarning",
+    ):
+        test = pytest.mark.filterwarnings(message)(test)
+    return test
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: f"{a.source}-{a.name}".replace(" ", "-"))
+@ignoring_warnings_of_others
+def test_any_model_goes_all_the_way(architecture, tmp_path):
+    carry(architecture, tmp_path)
+
+
+def test_the_list_has_what_it_promises():
+    names = [(a.source, a.name) for a in ARCHITECTURES]
+    assert len(set(names)) == len(names)
+    assert sum(source == "torchvision" for source, _ in names) >= 10
+    assert sum(source == "timm" for source, _ in names) >= 5
+    assert sum(source == "transformers" for source, _ in names) >= 4
