@@ -2,6 +2,7 @@
 
 import pytest
 
+import pruneinit as pi
 from zoo import ARCHITECTURES
 from zoo.chain import carry
 
@@ -30,3 +31,11 @@ def test_the_list_has_what_it_promises():
     assert sum(source == "torchvision" for source, _ in names) >= 10
     assert sum(source == "timm" for source, _ in names) >= 5
     assert sum(source == "transformers" for source, _ in names) >= 4
+
+
+def test_the_matrices_of_gpt2_are_known_with_their_inputs_first():
+    (gpt2,) = (a for a in ARCHITECTURES if a.name == "GPT-2")
+    found = pi.prunable(gpt2.model())
+    first = found["transformer.h.0.mlp.c_fc.weight"]
+    assert (first.shape, first.fan_in, first.out_dim) == ((48, 192), 48, 1)
+    assert len(found) == 3 * 4 + 1

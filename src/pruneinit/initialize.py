@@ -195,7 +195,7 @@ def _initialize_(
     weights = {name: weight for name, weight in prunable(model).items() if weight.kind != "recurrent"}
     if not weights:
         raise InputError(
-            "the model has recurrent layers only, which have no Edge of Chaos here: leave them as they are"
+            "all weights of the model are recurrent, for which there is no Edge of Chaos here: leave them as they are"
         )
     generator = generator or torch.default_generator
     with torch.no_grad():

@@ -100,7 +100,7 @@ def watch(model: nn.Module, overrides: Mapping[str, Tensor], watcher: Watcher) -
     What the watcher returns takes the place of the output; None leaves it. A layer whose class has a forward pass of
     its own is run again instead, to see what it makes of the weight that the watcher has changed in `overrides`.
 
-    The projections of multi-head attention are computed apart for the watcher, before the layer runs, so there a changed
+    The projections of multi-head attention are computed apart for the watcher, before the layer runs, so a changed
     output does not go on: change the weight in `overrides` in place instead, which the layer is about to read.
     """
     handles: list[RemovableHandle] = []

@@ -189,15 +189,15 @@ def _calibrated(
     # A weight used outside its own layer's forward pass is seen by nobody, and one that is an embedding too was read
     # before its layer runs, so that a factor found there would come too late. The formula needs no watching.
     weights = listed(model)
-    late = [name for name in masks if name not in targets or is_read_elsewhere(model, weights[name])]
-    unseen = {name: _formula(model, name, masks, per_tap=False) for name in late}
+    early = {name for name in masks if is_read_elsewhere(model, weights[name])}
+    unseen = {n: _formula(model, n, masks, per_tap=False) for n in masks if n not in targets or n in early}
     for name, value in unseen.items():
         overrides[name].mul_(value)
     factors: dict[str, Tensor] = {}
     silent: list[str] = []
 
     def correct(name: str, output: Tensor) -> Tensor | None:
-        if name not in masks or name in unseen or name in factors:  # run again: the weight has its factor already
+        if name not in masks or name in early or name in factors:  # run again: the weight has its factor already
             return None
         moment = mean_square(output)
         if not math.isfinite(moment):
