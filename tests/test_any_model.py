@@ -7,20 +7,8 @@ from zoo import ARCHITECTURES
 from zoo.chain import carry
 
 
-def ignoring_warnings_of_others(test):
-    """Layers that are cut off from the data on purpose, and what the libraries say of themselves."""
-    for message in (
-        "ignore:no signal reaches:UserWarning",
-        "ignore::DeprecationWarning:timm",
-        "ignore::FutureWarning:transformers",
-        "ignore:.*is not supported with oneDNN:UserWarning",
-    ):
-        test = pytest.mark.filterwarnings(message)(test)
-    return test
-
-
+@pytest.mark.filterwarnings("ignore:no signal reaches:UserWarning")  # two examples may find no path once 95 % are gone
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: f"{a.source}-{a.name}".replace(" ", "-"))
-@ignoring_warnings_of_others
 def test_any_model_goes_all_the_way(architecture, tmp_path):
     carry(architecture, tmp_path)
 

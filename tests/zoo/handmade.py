@@ -92,7 +92,7 @@ class Branching(nn.Module):
         return {"logits": logits, "used": torch.tensor(used)}
 
 
-def _branching_loss(model: nn.Module, batch: tuple[dict[str, Tensor], Tensor]) -> Tensor:
+def branching_loss(model: nn.Module, batch: tuple[dict[str, Tensor], Tensor]) -> Tensor:
     parts, labels = batch
     return functional.cross_entropy(model(parts, budget=4)["logits"], labels)
 
@@ -142,19 +142,22 @@ def _bfloat16() -> nn.Module:
 
 
 HANDMADE = [
-    Architecture("LSTM", "here", lambda: Reader(nn.LSTM), _words),
-    Architecture("GRU", "here", lambda: Reader(nn.GRU), _words),
+    Architecture("LSTM", "here", lambda: Reader(nn.LSTM), _words, special="all its matrices are pruned"),
+    Architecture("GRU", "here", lambda: Reader(nn.GRU), _words, special="all its matrices are pruned"),
     Architecture("U-Net", "here", UNet, _segments, norm="batch"),
-    Architecture("shared layers", "here", Shared, _vectors),
-    Architecture("frozen half", "here", _frozen, images(32, 4), norm="running"),
+    Architecture("shared layers", "here", Shared, _vectors, special="a layer that runs three times, and tied weights"),
+    Architecture(
+        "frozen half", "here", _frozen, images(32, 4), norm="running", special="its first four layers stay frozen"
+    ),
     Architecture(
         "control flow",
         "here",
         Branching,
         _pairs,
-        loss=_branching_loss,
+        loss=branching_loss,
         inputs=lambda batch: (batch[0],),
+        special="branches and loops that depend on the data, a dictionary in and out",
     ),
-    Architecture("compiled ResNet8", "here", _compiled, images(32), norm="batch"),
+    Architecture("compiled ResNet8", "here", _compiled, images(32), norm="batch", special="under `torch.compile`"),
     Architecture("VGG11 in bfloat16", "here", _bfloat16, _bfloat16_images, norm="batch"),
 ]

@@ -50,7 +50,7 @@ def _inputs(batch: Any) -> Any:
     return {name: tensor for name, tensor in batch.items() if name != "labels"}
 
 
-_OWN = {"loss": own_loss, "inputs": _inputs}
+_OWN: dict[str, Any] = {"loss": own_loss, "inputs": _inputs}
 
 TEXTS = [
     Architecture(
