@@ -312,3 +312,43 @@ def test_tied_layers_are_calibrated_on_the_one_that_runs_first(order):
         pi.rescale_(pi.sparsify_(model, masks), [batch], targets=targets)
     assert first_run() == pytest.approx(dense)
     assert pi.second_moments(model, [batch]) == pytest.approx(targets)
+
+
+class Standardised(nn.Linear):
+    """Standardises its weight, which undoes any factor on it."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean(1, keepdim=True)
+        return nn.functional.linear(x, weight / (weight.std(1, keepdim=True) + 1e-6), self.bias)
+
+
+def test_layers_after_one_that_undoes_factors_are_calibrated_on_what_it_puts_out():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), Standardised(16, 16), nn.Tanh(), nn.Linear(16, 4))
+    batch = torch.randn(32, 16), torch.randint(4, (32,))
+    masks = pi.prune(model, pi.Magnitude(), sparsity=0.8, scope="layer")
+    dense = pi.second_moments(model, [batch])
+    pi.rescale_(model, [batch], masks=masks)
+    after = pi.second_moments(model, [batch], masks=masks)
+    assert after["4.weight"] == pytest.approx(dense["4.weight"], rel=1e-4)
+
+
+def test_a_weight_that_is_an_embedding_too_has_its_factor_before_the_layers_are_calibrated():
+    class Language(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.inner = nn.Embedding(16, 16), nn.Linear(16, 16)
+            self.head = nn.Linear(16, 16, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, x):
+            return self.head(torch.tanh(self.inner(self.embed(x))))
+
+    torch.manual_seed(0)
+    model = Language()
+    batch = torch.randint(16, (32,)), torch.randint(16, (32,))
+    masks = pi.prune(model, pi.Magnitude(), sparsity=0.8, scope="layer")
+    dense = pi.second_moments(model, [batch])
+    pi.rescale_(model, [batch], masks=masks)
+    after = pi.second_moments(model, [batch], masks=masks)
+    assert after["inner.weight"] == pytest.approx(dense["inner.weight"], rel=1e-4)

@@ -321,3 +321,54 @@ def test_checkpointed_blocks_are_seen_or_refused(reentrant):
             pi.find_residuals(model, torch.zeros(1, 4))
     else:
         assert len(pi.find_residuals(model, torch.zeros(1, 4))) == 3
+
+
+def test_a_normalisation_that_adds_its_input_is_no_branch():
+    class Response(nn.Module):
+        """The global response normalisation of ConvNeXt V2."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.ones(8)), nn.Parameter(torch.zeros(8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            norm = x.norm(dim=0, keepdim=True)
+            return x + torch.addcmul(self.bias, self.weight, x * (norm / (norm.mean() + 1e-6)))
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.Linear(8, 8), nn.GELU(), Response(), nn.Linear(8, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.inner(x)
+
+    found = pi.find_residuals(nn.Sequential(Block(), Block()), torch.randn(4, 8))
+    assert [branch.parameters[0] for branch in found.branches] == ["0.inner.3.weight", "1.inner.3.weight"]
+
+
+def test_a_gated_sum_is_no_residual_addition():
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.new = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            z = torch.sigmoid(self.gate(x))
+            return z * x + (1 - z) * torch.tanh(self.new(x))
+
+    assert len(pi.find_residuals(Gated(), torch.randn(2, 4))) == 0
+
+
+def test_a_branch_may_end_in_an_affine_map_of_its_own():
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(4, 4)
+            self.scale, self.shift = nn.Parameter(torch.ones(4)), nn.Parameter(torch.zeros(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.addcmul(self.shift, self.scale, torch.tanh(self.inner(x)))
+
+    found = pi.find_residuals(nn.Sequential(Block(), Block()), torch.randn(2, 4))
+    assert set(found.branches[0].parameters) == {"0.scale", "0.shift"}

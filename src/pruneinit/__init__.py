@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pruneinit.forecasting import Forecast, forecast
     from pruneinit.initialize import delta_orthogonal_, edge_of_chaos_, mean_field_, orthogonal_
     from pruneinit.isometry import Isometry, approximate_isometry_, find_isometry, singular_values
+    from pruneinit.layouts import register_linear
     from pruneinit.masks import Masks
     from pruneinit.moments import second_moments
     from pruneinit.pruning import prune, score
@@ -81,6 +82,7 @@ _HOMES = {
     "forecasting": ("Forecast", "forecast"),
     "initialize": ("delta_orthogonal_", "edge_of_chaos_", "mean_field_", "orthogonal_"),
     "isometry": ("Isometry", "approximate_isometry_", "find_isometry", "singular_values"),
+    "layouts": ("register_linear",),
     "masks": ("Masks",),
     "moments": ("second_moments",),
     "pruning": ("prune", "score"),
@@ -133,6 +135,7 @@ __all__ = [
     "orthogonal_",
     "prunable",
     "prune",
+    "register_linear",
     "rescale_",
     "save",
     "score",

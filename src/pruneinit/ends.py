@@ -30,6 +30,7 @@ _JOINING = ("AddBackward", "CatBackward", "StackBackward")
 # For each affine operation the inputs that multiply each other, and the one that is added to the product.
 _AFFINE = {
     "Addmm": ((1, 2), 0),
+    "Addcmul": ((1, 2), 0),
     "Mm": ((0, 1), None),
     "Bmm": ((0, 1), None),
     "FusedRmsNorm": ((0, 1), None),

@@ -6,7 +6,7 @@ edge, which keeps the search for residual branches linear even in networks of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -31,11 +31,13 @@ class Graph:
         consumers: For each node, what takes its result: pairs of an operation and the position among its inputs;
             the operation is -1 where the model returns it.
         ancestors: For each node, the bit set of the nodes it was computed from and itself, parameters left out.
+        recurrent: The bit set of the nodes of which PyTorch composes recurrent layers.
     """
 
-    def __init__(self, outputs: Sequence[Tensor], leaves: dict[int, str]) -> None:
+    def __init__(self, outputs: Sequence[Tensor], leaves: dict[int, str], recurrent: Collection[Any] = ()) -> None:
         self.nodes = _in_order([t.grad_fn for t in outputs])
         index = {node: i for i, node in enumerate(self.nodes)}
+        self.recurrent = sum(1 << index[node] for node in recurrent if node in index)
         self.parameters = {
             i: leaves[id(node.variable)]
             for i, node in enumerate(self.nodes)
@@ -126,7 +128,7 @@ def trace(model: nn.Module, example: Any) -> Graph:
             with (
                 replaced(model, {alias: t for name, t in leaves.items() for alias in tied[name]}) as plain,
                 eager(),
-                _WithoutZeros(),
+                _Operations() as operations,
             ):
                 output = functional_call(model, copies | plain, args, kwargs, tie_weights=False)
         except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
@@ -135,19 +137,34 @@ def trace(model: nn.Module, example: Any) -> Graph:
     outputs = [t for t in tensors(output) if t.grad_fn is not None]
     if not outputs:
         raise InputError("the model's output does not depend on its parameters; it may run under no_grad")
-    graph = Graph(outputs, {id(t): name for name, t in leaves.items()})
+    graph = Graph(outputs, {id(t): name for name, t in leaves.items()}, operations.recurrent)
     if any(graph.name(node).startswith("CheckpointFunction") for node in range(len(graph.nodes))):
         raise InputError("checkpointed blocks hide their operations: call checkpoint(..., use_reentrant=False)")
     return graph
 
 
-class _WithoutZeros(TorchFunctionMode):
-    """Leaves out additions of the number 0, with which `sum()` begins: in the graph it is like any other constant."""
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
+
+
+class _Operations(TorchFunctionMode):
+    """Sees to what the graph alone does not say.
+
+    Additions of the number 0, with which `sum()` begins, are left out: in the graph it is like any other constant. And
+    what a recurrent layer is composed of is kept apart, since it adds up its gates like branches.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent: set[Any] = set()
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function in (Tensor.add, torch.add) and len(args) == 2 and type(args[1]) in (int, float) and args[1] == 0:
             return args[0].clone()
-        return function(*args, **(kwargs or {}))
+        result = function(*args, **(kwargs or {}))
+        if getattr(function, "__name__", "") in _RECURRENT:
+            before = {t.grad_fn for t in tensors((args, kwargs))}
+            self.recurrent.update(_in_order([t.grad_fn for t in tensors(result)], before))
+        return result
 
 
 def _differentiable(leaf: Any) -> Any:
@@ -157,10 +174,10 @@ def _differentiable(leaf: Any) -> Any:
     return leaf
 
 
-def _in_order(roots: Sequence[Any]) -> list[Any]:
-    """All nodes reachable from the roots, each after the nodes it depends on."""
+def _in_order(roots: Sequence[Any], before: Collection[Any] = ()) -> list[Any]:
+    """All nodes reachable from the roots without those `before`, each after the nodes it depends on."""
     order: list[Any] = []
-    seen: set[Any] = set()
+    seen: set[Any] = set(before)
     stack: list[tuple[Any, bool]] = [(root, False) for root in roots]
     while stack:
         node, done = stack.pop()

@@ -1,7 +1,8 @@
 """Random weights with the scale that mean-field theory asks for: on the Edge of Chaos, or in either phase.
 
 Everything here works in place on the weights that can be pruned and their biases, sets normalisation layers to the
-identity, and touches nothing else: no embeddings, no other parameters, and with a generator no global random state.
+identity, and touches nothing else: no embeddings, no recurrent layers, no other parameters, and with a generator no
+global random state.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from torch.nn.utils import parametrize
 from pruneinit.detect import find_activation
 from pruneinit.draw import delta_orthogonal, normal, orthogonal
 from pruneinit.errors import InputError
+from pruneinit.layouts import leaves
 from pruneinit.meanfield import ActivationSpec, default_sigma_b, edge_of_chaos
 from pruneinit.meanfield import activation as resolved
 from pruneinit.meanfield.gaussian import check_number
 from pruneinit.weights import Weight, owner, prunable, uncompiled
 
-_LAYERS = (nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention)
 _RUNNING_NORMS = nn.modules.batchnorm._NormBase  # Every batch and instance normalisation, lazy ones too.
 _NORMS = (_RUNNING_NORMS, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
@@ -190,7 +191,12 @@ def _initialize_(
     check_number("sigma_b", sigma_b)
     given, model = model, uncompiled(model)
     _refuse_changed(model)
-    weights = prunable(model)
+    # What the gates of a recurrent layer do to a signal is another theory.
+    weights = {name: weight for name, weight in prunable(model).items() if weight.kind != "recurrent"}
+    if not weights:
+        raise InputError(
+            "all weights of the model are recurrent, for which there is no Edge of Chaos here: leave them as they are"
+        )
     generator = generator or torch.default_generator
     with torch.no_grad():
         for name, weight in weights.items():
@@ -208,7 +214,7 @@ def _initialize_(
 
 def _refuse_changed(model: nn.Module) -> None:
     for path, module in model.named_modules():
-        if not isinstance(module, (*_LAYERS, *_NORMS)):
+        if not leaves(module) and not isinstance(module, _NORMS):
             continue
         # torch.nn.utils.prune, weight_norm and spectral_norm of old leave these names behind.
         hooked = any(name.endswith(("_orig", "_g")) for name in module._parameters)
@@ -224,7 +230,7 @@ def _biases(model: nn.Module, weights: dict[str, Weight]) -> list[nn.Parameter]:
     for weight in weights.values():
         for name in (weight.name, *weight.aliases):
             module, _ = owner(model, name)
-            if isinstance(module, _LAYERS):  # A tied embedding has no bias of this kind.
+            if leaves(module):  # A tied embedding has no bias of this kind.
                 bias = module._parameters.get("in_proj_bias" if weight.kind == "attention" else "bias")
                 if bias is not None:
                     found.setdefault(id(bias), bias)

@@ -19,6 +19,12 @@ from pruneinit.weights import Weight, layers, listed, owner
 
 Watcher = Callable[[str, Tensor], Tensor | None]
 
+# What these put out, without the bias, is their weight times something.
+_MULTIPLY = {
+    *(nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward),
+    *(nn.ConvTranspose1d.forward, nn.ConvTranspose2d.forward, nn.ConvTranspose3d.forward),
+}
+
 
 def second_moments(
     model: nn.Module,
@@ -91,13 +97,17 @@ def moments_of(
 def watch(model: nn.Module, overrides: Mapping[str, Tensor], watcher: Watcher) -> Iterator[None]:
     """Call `watcher(name, output)` whenever a layer has computed its output, which it gets without the bias.
 
-    What the watcher returns takes the place of the output; None leaves it. The projections of multi-head attention
-    are computed apart for the watcher, before the layer runs, so there a changed output does not go on: change the
-    weight in `overrides` in place instead, which the layer is about to read.
+    What the watcher returns takes the place of the output; None leaves it. A layer whose class has a forward pass of
+    its own is run again instead, to see what it makes of the weight that the watcher has changed in `overrides`.
+
+    The projections of multi-head attention are computed apart for the watcher, before the layer runs, so a changed
+    output does not go on: change the weight in `overrides` in place instead, which the layer is about to read.
     """
     handles: list[RemovableHandle] = []
     try:
         for found in listed(model).values():
+            if found.kind == "recurrent":  # its products stay inside of one operation
+                continue
             # Every layer that shares a tied weight, since it may run before the one that gave the weight its name.
             for name, module in layers(model, found):
                 handles.append(_hooked(model, found, name, module, overrides, watcher))
@@ -140,11 +150,14 @@ def _layer_hook(found: Weight, watcher: Watcher) -> Callable[[nn.Module, Any, Te
     positions = len(found.shape) - 2  # spatial dimensions that follow the channels
 
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
-        bias = cast(Tensor | None, module.bias)
+        bias = cast(Tensor | None, getattr(module, "bias", None))
         shift = None if bias is None else bias.detach().reshape(-1, *[1] * positions)
         changed = watcher(found.name, output if shift is None else output - shift)
         if changed is None:
             return None
+        if type(module).forward not in _MULTIPLY:
+            # A class of its own may do more than to multiply, standardise its weight say, which undoes any factor.
+            return cast(Tensor, module.forward(*inputs))
         return changed if shift is None else changed + shift
 
     return hook

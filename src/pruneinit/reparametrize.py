@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pruneinit.errors import InputError
+from pruneinit.recurrent import copyable_, settle_
 from pruneinit.weights import every_weight, owner, plain_name, raw, require_shapes, uncached, uncompiled
 
 
@@ -92,6 +93,8 @@ def set_chain_(model: nn.Module, names: Sequence[str], modules: Iterable[nn.Modu
             # unsafe: the stored values of a pruned weight have another shape than the tensor, which is the point.
             parametrize.register_parametrization(module, leaf, link, unsafe=True)
         _keep_order_(module, order)
+        copyable_(module)
+        settle_(module)
     parametrize._cache.clear()  # within parametrize.cached(): the tensors there are those of before
 
 
@@ -182,6 +185,8 @@ def replaced(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[dict[s
     finally:
         for links in lists:
             del links[-1]
+        for module in uncompiled(model).modules():
+            settle_(module)
 
 
 def copied_state(model: nn.Module) -> dict[str, Tensor]:

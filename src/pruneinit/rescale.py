@@ -26,7 +26,7 @@ from pruneinit.reparametrize import (
     tied_names,
 )
 from pruneinit.survivors import current_masks, survivors_of, tap_energy
-from pruneinit.weights import listed
+from pruneinit.weights import is_read_elsewhere, listed
 
 METHODS = ("formula", "tap", "layer")
 
@@ -52,6 +52,9 @@ def rescale_(
         - `"layer"`: calibrated. The layers are walked in the order of execution, and each gets the ρ with which its
           output without bias has the second moment on the data that the dense network's has. One forward pass of the
           dense and one of the pruned network.
+
+    Recurrent weights, and a linear layer's that is an embedding too, get the factor of the formula in any case, since
+    there is no output of theirs alone.
 
     A second call replaces the factors of the first. Biases are not touched. A layer through which no signal passes
     keeps ρ = 1, with a warning.
@@ -185,15 +188,18 @@ def _calibrated(
             )
         targets = moments_of(model, [batch], plain, loss=loss, norm=norm)
     overrides = {name: tensor * masks[name].to(tensor.device) for name, tensor in plain.items()}
-    # A weight used outside its own layer's forward pass is seen by nobody; the formula needs no watching.
-    unseen = {name: _formula(model, name, masks, per_tap=False) for name in masks if name not in targets}
+    # A weight used outside its own layer's forward pass is seen by nobody, and one that is an embedding too was read
+    # before its layer runs, so that a factor found there would come too late. The formula needs no watching.
+    weights = listed(model)
+    early = {name for name in masks if is_read_elsewhere(model, weights[name])}
+    unseen = {n: _formula(model, n, masks, per_tap=False) for n in masks if n not in targets or n in early}
     for name, value in unseen.items():
         overrides[name].mul_(value)
     factors: dict[str, Tensor] = {}
     silent: list[str] = []
 
     def correct(name: str, output: Tensor) -> Tensor | None:
-        if name not in masks or name in factors:  # a layer run again has its factor in the weight already
+        if name not in masks or name in early or name in factors:  # run again: the weight has its factor already
             return None
         moment = mean_square(output)
         if not math.isfinite(moment):

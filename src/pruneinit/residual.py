@@ -12,7 +12,7 @@ from pruneinit.ends import ends_of
 from pruneinit.errors import InputError
 from pruneinit.graph import Graph, members, trace
 from pruneinit.reparametrize import Scale, chain, reparametrized, require_ours, set_chain_, stored, tied_names
-from pruneinit.weights import weight
+from pruneinit.weights import every_weight, weight
 
 # What a shortcut does not pass: it is the identity or a linear projection.
 _NONLINEAR = ("Relu", "LeakyRelu", "Prelu", "Elu", "Celu", "Gelu", "Silu", "Mish", "Sigmoid", "Tanh", "Softmax",
@@ -55,8 +55,9 @@ def find_residuals(model: nn.Module, example: Any) -> Residuals:
 
     A residual addition is one of two tensors with a common ancestor, of which one side, the shortcut, leads back to it
     by the identity or a linear projection; the other is the branch. Where both do, the branch is the side with more
-    parameters. Other sums (of two nonlinear sides, or of two linear ones of equal size) are passed over. What a model
-    computes from a value after `detach()` or under `no_grad` is not in the graph and cannot be seen.
+    parameters. Other sums (of two nonlinear sides, of two linear ones of equal size, or where the branch has no weight
+    that could be pruned) are passed over, and so are those inside of recurrent layers. What a model computes from a
+    value after `detach()` or under `no_grad` is not in the graph and cannot be seen.
 
     Args:
         model: Any module.
@@ -86,6 +87,7 @@ def find_residuals(model: nn.Module, example: Any) -> Residuals:
     """
     graph = trace(model, example)
     sizes = {name: weight(model, name).numel() for name in graph.parameters.values()}
+    weights = {name for found in every_weight(model) for name in (found.name, *found.aliases)}
     branches: list[Branch] = []
     ends: dict[int, set[int]] = {}  # parameter leaf -> the operations where it ends a branch
     for node in range(len(graph.nodes)):
@@ -93,6 +95,8 @@ def find_residuals(model: nn.Module, example: Any) -> Residuals:
         if side is None:
             continue
         at, inside, count = side
+        if not weights & _parameters(graph, inside):
+            continue  # a normalisation that adds its own input, and the like
         found: dict[int, str] = {}
         for operation, leaf in ends_of(graph, node, at, inside):
             found[leaf] = graph.parameters[leaf]
@@ -165,12 +169,14 @@ def _branch_side(graph: Graph, node: int, sizes: dict[str, int]) -> tuple[int, i
     children = graph.children[node]
     if not graph.name(node).startswith("AddBackward") or len(children) != 2 or None in children:
         return None
+    if graph.recurrent >> node & 1:
+        return None
     sides = [child for child in children if child is not None]
     reach = [graph.ancestors[side] for side in sides]
     if not reach[0] & reach[1]:
         return None
     inside = [reach[0] & ~reach[1], reach[1] & ~reach[0]]
-    counts = [_count(graph, operations, sizes) for operations in inside]
+    counts = [sum(sizes[name] for name in _parameters(graph, operations)) for operations in inside]
     linear = [_linear_way(graph, side, operations) for side, operations in zip(sides, inside, strict=True)]
     if not any(linear) or (all(linear) and counts[0] == counts[1]):
         return None
@@ -185,7 +191,7 @@ def _linear_way(graph: Graph, node: int, inside: int) -> bool:
         node = waiting.pop()
         if not inside >> node & 1:
             return True
-        if graph.name(node).startswith(_NONLINEAR):
+        if graph.name(node).startswith(_NONLINEAR) or _gated(graph, node):
             continue
         for child in graph.children[node]:
             if child is not None and graph.ancestors[child] and child not in seen:
@@ -194,11 +200,14 @@ def _linear_way(graph: Graph, node: int, inside: int) -> bool:
     return False
 
 
-def _count(graph: Graph, operations: int, sizes: dict[str, int]) -> int:
-    leaves: set[str] = set()
-    for node in members(operations):
-        leaves.update(graph.parameters_of(node).values())
-    return sum(sizes[name] for name in leaves)
+def _gated(graph: Graph, node: int) -> bool:
+    """Whether an operation multiplies two values that both depend on the data, as the gates of recurrent layers do."""
+    data = [child for child in graph.children[node] if child is not None and graph.ancestors[child]]
+    return graph.name(node).startswith("MulBackward") and len(data) == 2
+
+
+def _parameters(graph: Graph, operations: int) -> set[str]:
+    return {name for node in members(operations) for name in graph.parameters_of(node).values()}
 
 
 def _check_only_there(graph: Graph, ends: dict[int, set[int]]) -> None:

@@ -20,10 +20,7 @@ from torch.nn.utils import parametrize
 
 from pruneinit.errors import InputError, unknown
 from pruneinit.hooks import removal
-
-_CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_CONV_TRANSPOSE = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+from pruneinit.layouts import layout, leaves
 
 Patterns = str | Sequence[str]
 
@@ -35,10 +32,12 @@ class Weight:
     Attributes:
         name: The parameter name, as `model.state_dict()` of the untouched model has it.
         shape: The shape of the dense tensor.
-        kind: `"linear"`, `"conv"`, `"conv_transpose"` or `"attention"` (a projection of `nn.MultiheadAttention`).
+        kind: `"linear"`, `"conv"`, `"conv_transpose"`, `"attention"` (a projection of `nn.MultiheadAttention`) or
+            `"recurrent"` (of a recurrent layer or cell; its gates side by side).
         fan_in: How many inputs an output value sums over, v_l in the paper; for a transposed convolution the mean
             over output positions, in_channels / groups * taps / stride.
-        out_dim: The dimension of the tensor that counts output neurons (1 for transposed convolutions).
+        out_dim: The dimension of the tensor that counts output neurons (1 for transposed convolutions, and for linear
+            layers that keep their matrix transposed).
         groups: Groups of a convolution, else 1.
         aliases: Other names of the very same tensor (tied weights).
     """
@@ -60,9 +59,10 @@ class Weight:
 def prunable(model: nn.Module, include: Patterns | None = None, exclude: Patterns | None = None) -> dict[str, Weight]:
     """The weights of `model` that can be pruned, by name, in the order of `model.named_modules()`.
 
-    These are the weight tensors of linear layers, convolutions, transposed convolutions and the projections of
-    multi-head attention. Biases, normalisation layers and embeddings are never pruned, and tensors without
-    values are left out. A tensor shared by several layers is listed once, under its first name.
+    These are the weight tensors of linear layers, convolutions, transposed convolutions, recurrent layers and the
+    projections of multi-head attention, and of classes that `register_linear` was told of. Biases, normalisation layers
+    and embeddings are never pruned, and tensors without values are left out. A tensor shared by several layers is
+    listed once, under its first name; of an embedding that is tied to a linear layer it is the layer's.
 
     Args:
         model: Any module.
@@ -109,8 +109,8 @@ def listed(model: nn.Module) -> dict[str, Weight]:
     every = {w.name: w for w in every_weight(model)}
     if not every:
         raise InputError(
-            f"{type(model).__name__} has nothing to prune: expected at least one linear, convolution or "
-            "attention layer with a weight of its own"
+            f"{type(model).__name__} has nothing to prune: expected at least one linear, convolution, "
+            "recurrent or attention layer with a weight of its own; for a layer of your own see register_linear"
         )
     return every
 
@@ -156,9 +156,21 @@ def layers(model: nn.Module, found: Weight) -> Iterator[tuple[str, nn.Module]]:
     seen: set[tuple[int, str]] = set()
     for name in (found.name, *found.aliases):
         module, leaf = owner(model, name)
-        if leaf in _candidates(module) and (id(module), leaf) not in seen:
+        if leaf in leaves(module) and (id(module), leaf) not in seen:
             seen.add((id(module), leaf))
             yield name, module
+
+
+def is_read_elsewhere(model: nn.Module, found: Weight) -> bool:
+    """Whether a weight is tied to a parameter of something that is no layer, such as an embedding.
+
+    Example:
+        >>> model = nn.ModuleDict({"embed": nn.Embedding(3, 2), "head": nn.Linear(2, 3, bias=False)})
+        >>> model["head"].weight = model["embed"].weight
+        >>> is_read_elsewhere(model, prunable(model)["head.weight"])
+        True
+    """
+    return any(leaf not in leaves(module) for module, leaf in (owner(model, name) for name in found.aliases))
 
 
 def weight(model: nn.Module, name: str) -> Tensor:
@@ -208,14 +220,16 @@ def every_weight(model: nn.Module) -> Iterator[Weight]:
     names = _names_by_tensor(model)
     seen: set[int] = set()
     for path, module in model.named_modules():
-        for leaf in _candidates(module):
+        for leaf in leaves(module):
             tensor = raw(module, leaf)
             if tensor is None or id(tensor) in seen:
                 continue
             seen.add(id(tensor))
             name = f"{path}.{leaf}" if path else leaf
             aliases = tuple(n for n in names[id(tensor)] if n != name)
-            found = _describe(name, module, leaf, aliases)
+            shape = _dense_shape(module, leaf)
+            known = layout(module, shape)
+            found = Weight(name, shape, known.kind, known.fan_in, known.out_dim, known.groups, aliases)
             if found.numel:  # a layer without inputs or outputs has nothing to prune and no fan-in to scale by
                 yield found
 
@@ -231,18 +245,12 @@ def require_shapes(model: nn.Module) -> None:
             raise InputError(f"{name} has no shape yet: run the model once on an example first")
 
 
-def _candidates(module: nn.Module) -> Sequence[str]:
-    if isinstance(module, nn.MultiheadAttention):
-        return _ATTENTION
-    return ("weight",) if isinstance(module, (nn.Linear, *_CONV, *_CONV_TRANSPOSE)) else ()
-
-
 def _hooked(model: nn.Module) -> dict[str, str]:
     """The weights that hooks compute, and the call that removes each hook."""
     return {
         f"{path}.{leaf}" if path else leaf: how
         for path, module in uncompiled(model).named_modules()
-        for leaf in _candidates(module)
+        for leaf in leaves(module)
         if (how := removal(module, path, leaf)) is not None
     }
 
@@ -252,17 +260,6 @@ def _names_by_tensor(model: nn.Module) -> dict[int, list[str]]:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(plain_name(name))
     return names
-
-
-def _describe(name: str, module: nn.Module, leaf: str, aliases: tuple[str, ...]) -> Weight:
-    shape = _dense_shape(module, leaf)
-    if isinstance(module, _CONV):
-        return Weight(name, shape, "conv", math.prod(shape[1:]), groups=module.groups, aliases=aliases)
-    if isinstance(module, _CONV_TRANSPOSE):
-        fan_in = shape[0] / module.groups * math.prod(shape[2:]) / math.prod(module.stride)
-        return Weight(name, shape, "conv_transpose", fan_in, 1, module.groups, aliases)
-    kind = "attention" if isinstance(module, nn.MultiheadAttention) else "linear"
-    return Weight(name, shape, kind, shape[1], aliases=aliases)
 
 
 def _read(module: nn.Module, leaf: str) -> Tensor:
