@@ -168,7 +168,7 @@ def test_of_a_run_that_is_refused_nothing_is_left(tmp_path, case):
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["plain", "forced"])
-@pytest.mark.parametrize("step", ["prepare_", "check_fit"])
+@pytest.mark.parametrize("step", ["ready", "check_fit"])
 def test_a_refused_run_leaves_the_folder_of_an_earlier_one_as_it_was(tmp_path, monkeypatch, step, force):
     folder = interrupted(tmp_path)
     (folder / "initial.safetensors").unlink()  # so that a plain run begins anew too

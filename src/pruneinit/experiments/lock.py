@@ -41,7 +41,11 @@ def alone(folder: Path) -> Iterator[None]:
     """
     made: list[Path] = []
     try:
-        handle = _taken(folder, made)
+        handle = _taken(folder / LOCK, made)
+        if handle is None:
+            raise InputError(
+                f"another process is working on {folder}; wait for it, or choose another folder with --out"
+            )
         try:
             yield
         finally:
@@ -52,10 +56,39 @@ def alone(folder: Path) -> Iterator[None]:
                 place.rmdir()
 
 
-def _taken(folder: Path, made: list[Path]) -> int:
-    """The open, locked file; `made` gets the folders that were made for it, the deepest first."""
-    path = folder / LOCK
-    busy = InputError(f"another process is working on {folder}; wait for it, or choose another folder with --out")
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Claim what the file `path` stands for: True while this process alone holds it, False where another one does.
+
+    The folder of the file is made; the file is gone once the claim is given back. That of a holder who was killed
+    keeps nobody out.
+
+    Raises:
+        InputError: The file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with claimed(Path(folder, "cell")) as first, claimed(Path(folder, "cell")) as second:
+        ...         first, second
+        (True, False)
+    """
+    handle = _taken(path, [])
+    if handle is None:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        _give_back(handle, path)
+
+
+def _taken(path: Path, made: list[Path]) -> int | None:
+    """The open, locked file, or None where another process holds it.
+
+    `made` gets the folders that were made for it, the deepest first.
+    """
+    folder = path.parent
     for attempt in range(_TRIES):
         try:
             made += [place for place in (folder, *folder.parents) if place not in made and not place.exists()]
@@ -68,11 +101,11 @@ def _taken(folder: Path, made: list[Path]) -> int:
             raise InputError(f"cannot write {folder}: {error.strerror}; choose a folder you may write to") from error
         if not _locked(handle):
             os.close(handle)
-            raise busy
+            return None
         if _is(handle, path):
             return handle
         os.close(handle)  # its last holder removed it before it was locked here: it keeps nobody out
-    raise busy
+    return None
 
 
 def _locked(handle: int) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import pruneinit
 from pruneinit.data import Dataset, batches
 from pruneinit.errors import InputError
 from pruneinit.experiments.offered import criterion
@@ -21,7 +22,7 @@ from pruneinit.models import build
 from pruneinit.moments import second_moments
 from pruneinit.pruning import prune
 from pruneinit.rescale import apply_rescaling_, rescaling_factors
-from pruneinit.residual import stabilize_residuals_
+from pruneinit.residual import Residuals, stabilize_residuals_
 from pruneinit.seeds import derived
 from pruneinit.survivors import sparsify_
 from pruneinit.weights import Weight, prunable
@@ -89,6 +90,33 @@ def scoring_batch(recipe: Recipe, dataset: Dataset) -> tuple[torch.Tensor, torch
     return next(iter(batches(dataset.train, dataset, recipe.score_images, generator=generator)))
 
 
+def held_out(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """The data set with the recipe's share of the training images as validation split."""
+    return dataset.hold_out(recipe.validation, recipe.seed) if recipe.validation else dataset
+
+
+def ready(recipe: Recipe, dataset: Dataset, device: torch.device) -> tuple[nn.Module, list[Event]]:
+    """The recipe's network, ready to train on a device, and the record so far: its start and what was done to it.
+
+    Raises:
+        InputError: The network cannot be built, or the recipe asks for what it cannot do.
+    """
+    model = network(recipe, dataset)
+    weights = prunable(model)
+    events: list[Event] = [
+        {
+            "event": "start",
+            "run": recipe.hash,
+            "version": pruneinit.__version__,
+            "torch": torch.__version__,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "weights": sum(w.numel for w in weights.values()),
+            "layers": layers(weights),
+        }
+    ]
+    return prepare_(model.to(device), recipe, dataset.to(device), events.append), events
+
+
 def prepare_(model: nn.Module, recipe: Recipe, dataset: Dataset, record: Record) -> nn.Module:
     """Stabilise, prune, rescale and sparsify a network in place as the recipe says.
 
@@ -106,9 +134,7 @@ def prepare_(model: nn.Module, recipe: Recipe, dataset: Dataset, record: Record)
     """
     batch = scoring_batch(recipe, dataset)
     if recipe.residuals == "stable":
-        found = stabilize_residuals_(model, batch[0][:1])
-        if not len(found):
-            raise InputError(f"residuals='stable' needs a residual network; {recipe.model} has no residual branches")
+        found = stabilize_(model, recipe, batch[0][:1])
         branches = [branch.parameters[0] for branch in found.branches]
         record({"event": "residuals", "factor": found.factor, "branches": branches})
     dense = second_moments(model, [batch], norm=recipe.norm)
@@ -126,6 +152,18 @@ def prepare_(model: nn.Module, recipe: Recipe, dataset: Dataset, record: Record)
         apply_rescaling_(model, factors, fold=recipe.fold)
         record(_moments("rescaled", second_moments(model, [batch], norm=recipe.norm)))
     return model
+
+
+def stabilize_(model: nn.Module, recipe: Recipe, example: torch.Tensor) -> Residuals:
+    """Make a Stable ResNet of a residual network in place; `example` is a batch of one image.
+
+    Raises:
+        InputError: It is none.
+    """
+    found = stabilize_residuals_(model, example)
+    if not len(found):
+        raise InputError(f"residuals='stable' needs a residual network; {recipe.model} has no residual branches")
+    return found
 
 
 def pruned(model: nn.Module, recipe: Recipe, batch: tuple[torch.Tensor, torch.Tensor]) -> Masks:

@@ -154,8 +154,7 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """The recipe as YAML, which `from_yaml` and `pruneinit run --config` read."""
-        values = json.loads(json.dumps(dataclasses.asdict(self)))  # tuples as lists
-        return yaml.safe_dump(values, sort_keys=False)
+        return yaml.safe_dump(self.to_mapping(), sort_keys=False)
 
     @staticmethod
     def from_yaml(path: str | Path) -> Recipe:
@@ -179,9 +178,32 @@ class Recipe:
         if not isinstance(values, dict):
             raise InputError(f"{path} is no recipe: expected settings like 'model: mlp', got {type(values).__name__}")
         try:
-            recipe: Recipe = _build(Recipe, values)
+            return Recipe.from_mapping(values)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
+
+    def to_mapping(self) -> dict[str, Any]:
+        """All settings as what JSON and YAML hold; `from_mapping` reads them.
+
+        Example:
+            >>> Recipe.from_mapping(Recipe(depth=5).to_mapping()) == Recipe(depth=5)
+            True
+        """
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))  # tuples as lists
+        return values
+
+    @staticmethod
+    def from_mapping(values: Mapping[str, Any]) -> Recipe:
+        """The recipe of these settings, `training` a mapping of its own.
+
+        Raises:
+            InputError: A key that no recipe has, or an impossible value.
+
+        Example:
+            >>> Recipe.from_mapping({"depth": 5, "training": {"lr": 0.5}}).training.lr
+            0.5
+        """
+        recipe: Recipe = _build(Recipe, values)
         return recipe
 
 

@@ -9,25 +9,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import torch
 import torch.distributed
 from torch import nn
 
-import pruneinit
 from pruneinit.data import Dataset, load
 from pruneinit.errors import InputError
 from pruneinit.experiments.folder import Event, RunFolder, start_of
 from pruneinit.experiments.lock import alone
-from pruneinit.experiments.prepare import layers, network, prepare_
+from pruneinit.experiments.outcome import outcome
+from pruneinit.experiments.prepare import held_out, network, ready
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.experiments.start import Start
 from pruneinit.storage import load as load_model
 from pruneinit.storage import save as save_model
-from pruneinit.survivors import current_masks
 from pruneinit.train import Epoch, World, distributed, train
 from pruneinit.train.check import check_fit
 from pruneinit.train.loop import OnStep
-from pruneinit.weights import prunable
 
 _T = TypeVar("_T")
 
@@ -84,9 +81,7 @@ def run(
             if world.first and on_start is not None:
                 on_start(ended)
             return folder.path
-        dataset = load(recipe.data, data_root)
-        if recipe.validation:
-            dataset = dataset.hold_out(recipe.validation, recipe.seed)
+        dataset = held_out(recipe, load(recipe.data, data_root))
         begun = _first(lambda: _prepare(folder, recipe, dataset, world, force=force), world)
         model = load_model(folder.initial, into=network(recipe, dataset))
 
@@ -131,25 +126,12 @@ def _open(folder: RunFolder, recipe: Recipe, held: ExitStack, *, force: bool) ->
 
 def _prepare(folder: RunFolder, recipe: Recipe, dataset: Dataset, world: World, *, force: bool) -> Sequence[Event]:
     """Make the network that is to be trained, once: a continued run finds it in the folder. Gives the events so far."""
-    events = [] if force else folder.look(recipe)
+    events: Sequence[Event] = [] if force else folder.look(recipe)
     if events and folder.initial.is_file():
         folder.go_on(recipe, events)
         return events
     # The folder is changed at the end only, by a run that was not refused.
-    model = network(recipe, dataset)
-    weights = prunable(model)
-    events = [
-        {
-            "event": "start",
-            "run": recipe.hash,
-            "version": pruneinit.__version__,
-            "torch": torch.__version__,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "weights": sum(w.numel for w in weights.values()),
-            "layers": layers(weights),
-        }
-    ]
-    prepare_(model.to(world.device), recipe, dataset.to(world.device), events.append)
+    model, events = ready(recipe, dataset, world.device)
     check_fit(model, dataset, recipe.training, world)
     folder.begin(recipe, events, model)
     return events
@@ -175,19 +157,7 @@ def _first(action: Callable[[], _T], world: World) -> _T:
 def _finish(
     folder: RunFolder, recipe: Recipe, begun: Sequence[Event], model: nn.Module, records: Sequence[Epoch]
 ) -> None:
-    best = max(records, key=lambda epoch: epoch.test_accuracy)
-    masks = current_masks(model)
-    kept = masks.kept + sum(w.numel for name, w in prunable(model).items() if name not in masks)
-    result = {
-        "event": "result",
-        "test_accuracy": records[-1].test_accuracy,
-        "best_test_accuracy": best.test_accuracy,
-        "best_epoch": best.epoch,
-        "epochs": len(records),
-        "seconds": sum(epoch.seconds for epoch in records),
-        "survivors": kept,
-        "diverged": records[-1].diverged,
-    }
+    result = {"event": "result"} | outcome(model, records)
     save_model(model, folder.model)
     prepared = [event for event in begun if event["event"] not in ("epoch", "result")]
     folder.write([*prepared, *(_epoch_event(epoch) for epoch in records), result])
