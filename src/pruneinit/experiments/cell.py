@@ -1,0 +1,200 @@
+"""One cell of a grid: from a recipe to a result, without a file being written."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import pruneinit
+from pruneinit.data import Dataset, load
+from pruneinit.errors import InputError
+from pruneinit.experiments.outcome import kept_counts, outcome
+from pruneinit.experiments.prepare import held_out, ready
+from pruneinit.experiments.recipe import RESULTS_VERSION, Recipe
+from pruneinit.train import distributed, train
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one cell gave. Every field is what JSON holds.
+
+    Attributes:
+        cell: The hash of the recipe.
+        row: The name of the row of the grid that it was computed for.
+        recipe: All settings.
+        version: Of pruneinit.
+        code: A hash of the source of pruneinit, which tells versions apart that have one name.
+        results_version: `RESULTS_VERSION` of recipe.py.
+        torch: Its version.
+        state: Whether it was computed, or raised an error.
+        seconds: Of the whole cell.
+        test_accuracy: After the last epoch; in [0, 1], as the others.
+        best_test_accuracy: Of the best epoch, picked on test data.
+        best_epoch: That epoch, from 1.
+        validation_accuracy: After the last epoch, on held-out training images; None without any.
+        diverged: The loss stopped being finite.
+        survivors: Weights that were kept.
+        empty: Prunable tensors of which nothing was kept.
+        densities: The fraction kept of each, to six digits.
+        traceback: Of a cell that failed.
+    """
+
+    cell: str
+    row: str | None
+    recipe: Mapping[str, Any]
+    version: str
+    code: str
+    results_version: int
+    torch: str
+    state: Literal["done", "failed"]
+    seconds: float
+    test_accuracy: float | None = None
+    best_test_accuracy: float | None = None
+    best_epoch: int | None = None
+    validation_accuracy: float | None = None
+    diverged: bool = False
+    survivors: int | None = None
+    empty: tuple[str, ...] = ()
+    densities: Mapping[str, float] = field(default_factory=dict)
+    traceback: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it raised an error."""
+        return self.state == "failed"
+
+    @property
+    def why(self) -> str:
+        """The last line of the traceback; empty where there is none."""
+        return (self.traceback or "").strip().rpartition("\n")[2]
+
+    def to_json(self) -> str:
+        """The result in one line, without its end; `from_json` reads it."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str) -> Result | None:
+        """Read a result; None for one of another version, whose numbers or fields are not those of now, or altered.
+
+        Raises:
+            InputError: It is no whole JSON object, or no result.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"it is not whole JSON ({error}); remove it, and sweep again") from error
+        if not isinstance(values, dict) or not isinstance(values.get("cell"), str):
+            raise InputError('it is no JSON object with a "cell"; remove it, and sweep again')
+        try:
+            result = Result(**{**values, "empty": tuple(values.get("empty") or ())})
+            same = Recipe.from_mapping(result.recipe).hash == result.cell  # which RESULTS_VERSION is part of
+        except (InputError, TypeError, AttributeError):
+            return None
+        return result if same and result.state in ("done", "failed") else None
+
+
+def run_one(
+    recipe: Recipe, *, row: str | None = None, data_root: str | None = None, device: str | None = None
+) -> Result:
+    """Prepare and train one recipe; the numbers are those of `run`. No file is written.
+
+    Args:
+        recipe: What to do.
+        row: The name of its row, for the result.
+        data_root: Where data sets are; None for `$PRUNEINIT_DATA`, else the user's cache. They are read once a process.
+        device: `"cpu"`, `"cuda"`, ...; None takes a GPU where there is one.
+
+    Returns:
+        The result; of whatever went wrong it holds the traceback.
+
+    Example:
+        >>> from pruneinit.train import Training
+        >>> recipe = Recipe(model="mlp", depth=3, width=16, training=Training(epochs=1, augment=False))
+        >>> result = run_one(recipe, device="cpu")
+        >>> result.state, result.cell == recipe.hash, sorted(result.densities)
+        ('done', True, ['fc1.weight', 'fc2.weight', 'fc3.weight'])
+    """
+    start = time.perf_counter()
+    try:
+        found = _measured(recipe, data_root, device)
+    except Exception as error:  # whatever it is, the other cells go on
+        return failed(recipe, _told(error, data_root), row=row, seconds=time.perf_counter() - start)
+    return Result(**_origin(recipe, row), state="done", seconds=round(time.perf_counter() - start, 3), **found)
+
+
+def failed(recipe: Recipe, why: str, *, row: str | None = None, seconds: float = 0.0) -> Result:
+    """The result of a recipe that could not be carried out; `why` is a traceback, or a line.
+
+    Example:
+        >>> failed(Recipe(), "the process died").why
+        'the process died'
+    """
+    return Result(**_origin(recipe, row), state="failed", seconds=round(seconds, 3), traceback=why)
+
+
+@cache
+def code() -> str:
+    """Eight hexadecimal digits that any change of pruneinit's source changes, as it was when first asked."""
+    root = Path(pruneinit.__file__).parent
+    digest = hashlib.blake2b(digest_size=4)
+    for file in sorted(root.rglob("*.py")):
+        digest.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _measured(recipe: Recipe, data_root: str | None, device: str | None) -> dict[str, Any]:
+    with distributed(device) as world:
+        dataset = held_out(recipe, _dataset(recipe.data, data_root, str(world.device)))
+        model, _ = ready(recipe, dataset, world.device)
+        counts = kept_counts(model)
+        records = train(model, dataset, recipe.training, seed=recipe.seed, device=world.device)
+    found = outcome(model, records)
+    names = ("test_accuracy", "best_test_accuracy", "best_epoch", "diverged", "survivors")
+    return {name: found[name] for name in names} | {
+        "validation_accuracy": records[-1].validation_accuracy,
+        "empty": tuple(name for name, (kept, _) in counts.items() if not kept),
+        "densities": {name: float(f"{kept / total:.6g}") for name, (kept, total) in counts.items()},
+    }
+
+
+@cache
+def _dataset(name: str, data_root: str | None, device: str) -> Dataset:
+    return load(name, data_root).to(device)
+
+
+def _origin(recipe: Recipe, row: str | None) -> dict[str, Any]:
+    return {
+        "cell": recipe.hash,
+        "row": row,
+        "recipe": recipe.to_mapping(),
+        "version": pruneinit.__version__,
+        "code": code(),
+        "results_version": RESULTS_VERSION,
+        "torch": torch.__version__,
+    }
+
+
+def _told(error: Exception, data_root: str | None) -> str:
+    """The traceback, without the folders of this machine: results are committed."""
+    text = "".join(traceback.format_exception(error))
+    places = [(str(Path(module.__file__).parents[1]), "") for module in (pruneinit, torch) if module.__file__]
+    places += [
+        (str(data_root or os.environ.get("PRUNEINIT_DATA") or ""), "DATA"),
+        (os.getcwd(), "."),
+        (str(Path.home()), "~"),
+    ]
+    for place, name in places:
+        if len(place) > 1:
+            text = text.replace(f"{place}/", f"{name}/" if name else "")
+    return text

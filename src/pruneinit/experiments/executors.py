@@ -1,0 +1,119 @@
+"""Ways to carry out many cells. An executor is a function (todo, work) -> results, in whatever order they come."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+import torch
+
+from pruneinit.errors import InputError
+from pruneinit.experiments.cell import Result, failed
+from pruneinit.experiments.grid import Cell
+
+Work = Callable[[Cell], Result | None]
+"""Carries out a cell; None where somebody else is at it."""
+
+
+class Executor(Protocol):
+    """Carries out cells, and yields each with its result as soon as it is there; errors of `work` are raised."""
+
+    def __call__(self, todo: Sequence[Cell], work: Work) -> Iterator[tuple[Cell, Result | None]]: ...  # noqa: D102
+
+
+def serial(threads: int = 1) -> Executor:
+    """One cell after the other in this process.
+
+    Args:
+        threads: Of PyTorch, while it works.
+    """
+
+    def execute(todo: Sequence[Cell], work: Work) -> Iterator[tuple[Cell, Result | None]]:
+        before = torch.get_num_threads()
+        for cell in todo:
+            torch.set_num_threads(threads)
+            try:
+                result = work(cell)
+            finally:
+                torch.set_num_threads(before)
+            yield cell, result
+
+    return execute
+
+
+def processes(workers: int, threads: int = 1) -> Executor:
+    """Several processes of this machine (loky), which end when this one does, however it ends.
+
+    A cell whose process dies, for lack of memory or by a crash, has failed; the others that were at work go on.
+
+    Args:
+        workers: How many.
+        threads: Of PyTorch, in each. Workers times threads should not be more than there are cores.
+    """
+
+    def execute(todo: Sequence[Cell], work: Work) -> Iterator[tuple[Cell, Result | None]]:
+        left, suspects = list(todo), list[Cell]()
+        while left:
+            suspects = yield from _pool(left, work, min(workers, len(left)), threads)
+            # Which of them brought its process down is not known: each goes on alone.
+            for cell in suspects:
+                if (yield from _pool([cell], work, 1, threads)):
+                    why = "the process of this cell died: was there too little memory?"
+                    yield cell, failed(cell.recipe, why, row=cell.row)
+
+    return execute
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _pool(left: list[Cell], work: Work, workers: int, threads: int) -> Any:
+    """Carry out what is `left`, which becomes shorter; returns what was at work when a process died."""
+    loky = _loky()
+    pool = loky.ProcessPoolExecutor(
+        workers, initializer=_begin, initargs=(os.getpid(), threads), env={"OMP_NUM_THREADS": str(threads)}
+    )
+    running: dict[Any, Cell] = {}
+    try:
+        while left or running:
+            while left and len(running) < workers:
+                running[pool.submit(work, left[0])] = left[0]
+                del left[0]  # only now, as a broken pool takes nothing
+            over, _ = loky.wait(running, return_when=loky.FIRST_COMPLETED)
+            for future in over:
+                result = future.result()
+                yield running.pop(future), result
+    except loky.BrokenProcessPool:
+        return list(running.values())
+    finally:
+        pool.shutdown(wait=True, kill_workers=True)
+    return []
+
+
+def _loky() -> Any:
+    try:
+        import loky
+    except ImportError as error:
+        raise InputError("several workers need loky: pip install 'pruneinit[sweep]', or --workers 1") from error
+    return loky
+
+
+def _begin(parent: int, threads: int) -> None:
+    """Prepare a worker: Ctrl-C is for the parent, and without the parent there is nothing to work for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    with suppress(OSError):
+        while os.getppid() == parent:
+            time.sleep(0.2)
+    os._exit(1)

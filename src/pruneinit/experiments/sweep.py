@@ -1,0 +1,235 @@
+"""A sweep: the cells of a grid carried out in a folder that survives anything."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pruneinit.errors import InputError
+from pruneinit.experiments.cell import Result, run_one
+from pruneinit.experiments.executors import Executor, serial
+from pruneinit.experiments.faults import refuse_impossible
+from pruneinit.experiments.grid import Cell, Grid, choose
+from pruneinit.experiments.lock import claimed
+from pruneinit.files import write_text
+
+CELLS = "cells"
+EXPORTED = "cells.jsonl"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a sweep is.
+
+    Attributes:
+        cells: Of the grid, or of one shard of it.
+        results: Those that there are, by the hash of their cell.
+        left_out: How many results in the folder are of another version of pruneinit, or were altered.
+    """
+
+    cells: tuple[Cell, ...]
+    results: Mapping[str, Result]
+    left_out: int = 0
+
+    @property
+    def done(self) -> list[Cell]:
+        """The cells that were computed."""
+        return [cell for cell in self.cells if cell.hash in self.results and not self.results[cell.hash].failed]
+
+    @property
+    def failed(self) -> list[Cell]:
+        """The cells that raised an error."""
+        return [cell for cell in self.cells if cell.hash in self.results and self.results[cell.hash].failed]
+
+    @property
+    def missing(self) -> list[Cell]:
+        """The cells without a result."""
+        return [cell for cell in self.cells if cell.hash not in self.results]
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """How many results each version of the code gave: of pruneinit, with a hash of its source, and of torch."""
+        found = [self.results[cell.hash] for cell in self.cells if cell.hash in self.results]
+        return dict(Counter(f"pruneinit {one.version} ({one.code}), torch {one.torch}" for one in found))
+
+    def with_result(self, result: Result) -> Standing:
+        """The standing once this result is there too."""
+        return Standing(self.cells, {**self.results, result.cell: result}, self.left_out)
+
+    def chosen(self, axis: str) -> list[Cell]:
+        """The cells that `choose` takes by these results."""
+        return choose(self.cells, axis, lambda cell: self.results[cell.hash].validation_accuracy)
+
+
+OnResult = Callable[[Standing, Cell, Result], None]
+
+
+def standing(grid: Grid, folder: str | os.PathLike[str], shard: tuple[int, int] = (1, 1)) -> Standing:
+    """How far the sweep of a grid is in a folder, which need not exist.
+
+    Args:
+        grid: What is to be carried out.
+        folder: Where results are: `cells/HASH.json`, and `cells.jsonl` with a result a line; the former go first.
+        shard: (i, n): the i-th of n parts of the grid, i from 1. Each cell is in one of them, whatever there is by now.
+
+    Raises:
+        InputError: The grid or the shard is impossible, or a file is damaged.
+    """
+    part, parts = shard
+    if not 1 <= part <= parts:
+        raise InputError(f"a shard must be i/n with i in 1..n, got {part}/{parts}; the first of four is 1/4")
+    cells = grid.cells()
+    # By hash, so that every part has its share of the long cells.
+    mine = {cell.hash for cell in sorted(cells, key=lambda cell: cell.hash)[part - 1 :: parts]}
+    results, left_out = read(Path(folder))
+    return Standing(tuple(cell for cell in cells if cell.hash in mine), results, left_out)
+
+
+def sweep(
+    grid: Grid,
+    folder: str | os.PathLike[str],
+    *,
+    executor: Executor | None = None,
+    shard: tuple[int, int] = (1, 1),
+    retry: bool = False,
+    data_root: str | None = None,
+    device: str | None = None,
+    on_result: OnResult | None = None,
+) -> Standing:
+    """Carry out what is missing of a grid, and nothing else.
+
+    It may be killed at any moment and started again, here or where the folder was copied to, and several may work in
+    one folder: no cell is computed twice at a time. A cell that raises an error has failed, and the others go on.
+
+    Args:
+        grid: What to carry out.
+        folder: Where results are; it is made.
+        executor: How; None is one cell after the other in this process.
+        shard: See `standing`.
+        retry: Compute anew what has failed.
+        data_root: Where data sets are; None for `$PRUNEINIT_DATA`, else the user's cache.
+        device: `"cpu"`, `"cuda"`, ...; None takes a GPU where there is one.
+        on_result: Called with the standing after each cell that this call has seen done, the cell, and its result.
+
+    Returns:
+        The standing at the end. What another sweep has at work just then is missing in it.
+
+    Raises:
+        InputError: The grid is impossible, data are missing, or files cannot be read or written. Results that were
+            written before stay.
+
+    Example:
+        >>> import tempfile
+        >>> shared = {"depth": 3, "width": 16, "training": {"epochs": 1, "augment": False}}
+        >>> grid = Grid("sparsities", shared, over={"sparsity": [0.5, 0.9]})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [result.survivors for result in sweep(grid, folder, device="cpu").results.values()]
+        [720, 144]
+    """
+    now = standing(grid, folder, shard)
+    stale = {cell.hash: now.results[cell.hash] for cell in now.failed} if retry else {}
+    todo = [cell for cell in now.cells if cell.hash not in now.results or cell.hash in stale]
+    refuse_impossible({str(cell): cell.recipe for cell in todo}, data_root)
+    work = functools.partial(_carry_out, folder=Path(folder), stale=stale, data_root=data_root, device=device)
+    while todo:
+        elsewhere, before = [], len(todo)
+        for cell, result in (executor or serial())(todo, work):
+            if result is None:
+                elsewhere.append(cell)
+                continue
+            if result.failed:
+                _keep(Path(folder), result)  # of a process that died nobody has written it
+            now = now.with_result(result)
+            if on_result is not None:
+                on_result(now, cell, result)
+        # Another sweep has these; what it has ended or left meanwhile is taken in, and the rest is its own.
+        todo = elsewhere if len(elsewhere) < before else []
+    return now
+
+
+def read(folder: Path) -> tuple[dict[str, Result], int]:
+    """The results in a folder by their hash, and how many were left out as they are of another version.
+
+    Raises:
+        InputError: A file cannot be read, or is damaged.
+    """
+    found: dict[str, Result] = {}
+    others: set[str] = set()
+    for name, where, text in _texts(folder):
+        try:
+            result = Result.from_json(text)
+        except InputError as error:
+            raise InputError(f"{where} is damaged: {error}") from error
+        if result is None or name not in ("", result.cell):
+            others.add(name or where)
+        else:
+            found[result.cell] = result
+    return dict(sorted(found.items())), len(others - set(found))
+
+
+def export(folder: str | os.PathLike[str]) -> Path:
+    """Write all results of a folder to its `cells.jsonl`, the form to commit, a line each, sorted by hash.
+
+    Raises:
+        InputError: A file cannot be read or written, or is damaged.
+    """
+    results, _ = read(Path(folder))
+    path = Path(folder) / EXPORTED
+    write_text(path, "".join(f"{result.to_json()}\n" for result in results.values()))
+    return path
+
+
+def _carry_out(
+    cell: Cell, *, folder: Path, stale: Mapping[str, Result], data_root: str | None, device: str | None
+) -> Result | None:
+    """Compute a cell and write its result, unless somebody has done so or is at it (None)."""
+    file = _file(folder, cell.hash)
+    with claimed(file.with_name(f".{cell.hash}.lock")) as mine:
+        if not mine:
+            return None
+        there = _there(file)
+        if there is not None and there != stale.get(cell.hash):
+            return there
+        for part in file.parent.glob(f".{file.name}.*"):  # of a sweep that was killed while it wrote
+            with suppress(OSError):
+                part.unlink()
+        result = run_one(cell.recipe, row=cell.row, data_root=data_root, device=device)
+        write_text(file, f"{result.to_json()}\n")
+        return result
+
+
+def _keep(folder: Path, result: Result) -> None:
+    file = _file(folder, result.cell)
+    if _there(file) != result:
+        write_text(file, f"{result.to_json()}\n")
+
+
+def _there(file: Path) -> Result | None:
+    try:
+        return Result.from_json(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {file}: {error}; remove it, and sweep again") from error
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / CELLS / f"{name}.json"
+
+
+def _texts(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """The hash in the file's name, the place, and the text of each result; those of `cells.jsonl` first."""
+    try:
+        exported = folder / EXPORTED
+        if exported.is_file():
+            for number, line in enumerate(exported.read_text(encoding="utf-8").splitlines(), start=1):
+                yield "", f"{exported}, line {number},", line
+        for file in sorted((folder / CELLS).glob("[!.]*.json")):
+            yield file.stem, str(file), file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the results in {folder}: {error}") from error
