@@ -68,7 +68,8 @@ class Fisher:
         _require_examples_apart(model, self.norm)
         with scoring_mode(model, self.norm):
             weights = {name: tensor.requires_grad_() for name, tensor in effective_weights(model, masks).items()}
-            squares = filled(mean(each(batches), lambda batch: self._mean_square(model, batch, weights)), weights)
+            found = mean(model, each(batches), lambda batch: self._mean_square(model, batch, weights), weights)
+        squares = filled(found, weights)
         scores = {name: 0.5 * weights[name].detach().double().square() * square for name, square in squares.items()}
         warn_if_zero(scores)
         return scores

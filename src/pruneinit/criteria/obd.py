@@ -13,10 +13,10 @@ from pruneinit.batch import Batches, each
 from pruneinit.criteria.checks import at_least_one
 from pruneinit.criteria.products import (
     Parts,
-    _require_second_derivatives,
     filled,
     fine,
     mean,
+    require_second_derivatives,
     twice_differentiable,
     warn_if_zero,
 )
@@ -83,9 +83,9 @@ class Obd:
         """
         with scoring_mode(model, self.norm), twice_differentiable(model):
             weights = {name: tensor.requires_grad_() for name, tensor in effective_weights(model, masks).items()}
-            diagonal = filled(mean(each(batches), lambda batch: self._diagonal(model, batch, weights)), weights)
+            found = mean(model, each(batches), lambda batch: self._diagonal(model, batch, weights), weights)
         scores = {}
-        for name, curvature in diagonal.items():
+        for name, curvature in filled(found, weights).items():
             weight = fine(weights[name].detach())
             scores[name] = 0.5 * (curvature * weight) * weight
         warn_if_zero(scores)
@@ -94,14 +94,14 @@ class Obd:
     def _diagonal(self, model: nn.Module, batch: Any, weights: Mapping[str, Tensor]) -> Parts:
         """The diagonal of the Hessian on one batch, where a weight is not zero; None where all of it is zero."""
 
-        def differentiate(net: nn.Module, batch: Any) -> dict[str, Tensor | None]:
+        def differentiate(net: nn.Module, batch: Any) -> Parts:
             # While the weights here still stand in for the model's: checkpointed blocks run again in here.
             value = scalar(loss(net, batch), batch)
             try:
                 slopes = torch.autograd.grad(value, list(weights.values()), create_graph=True, allow_unused=True)
                 # A gradient that depends on no parameter at all has no graph.
                 curved = {n: s for n, s in zip(weights, slopes, strict=True) if s is not None and s.requires_grad}
-                _require_second_derivatives(curved.values())
+                require_second_derivatives(curved.values())
                 return dict.fromkeys(weights) | self._curvature(curved, weights)
             except RuntimeError as error:
                 raise InputError(

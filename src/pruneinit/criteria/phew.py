@@ -12,6 +12,7 @@ from pruneinit.batch import Batches, batch_size, each, mapped
 from pruneinit.errors import InputError
 from pruneinit.functional import Loss, call, cross_entropy, effective_weights, scoring_mode
 from pruneinit.masks import Masks
+from pruneinit.processes import groups_of, together
 from pruneinit.reach import reacher
 from pruneinit.seeds import derived
 from pruneinit.walks import Walker, first_visits
@@ -73,7 +74,9 @@ class Phew:
             InputError: There are no batches, one does not fit the model, a weight is not finite, or the paths through
                 an operation cannot be walked.
         """
-        batch = _first(next(iter(each(batches))))
+        return together(lambda: self._scores(model, _first(next(iter(each(batches)))), masks), groups_of(model))
+
+    def _scores(self, model: nn.Module, batch: Any, masks: Masks | None) -> dict[str, Tensor]:
         values = effective_weights(model, None) | effective_weights(model, masks)
         for name, value in values.items():
             if not bool(value.isfinite().all()):

@@ -13,6 +13,7 @@ from pruneinit.errors import InputError
 from pruneinit.masks import Masks
 from pruneinit.reparametrize import stored
 from pruneinit.seeds import derived
+from pruneinit.sharded import matching, whole
 from pruneinit.weights import listed
 
 
@@ -31,7 +32,8 @@ class SmartRatio:
     Source: Su, Chen, Cai, Wu, Gao, Wang, Lee, "Sanity-Checking Pruning Methods: Random Tickets can Win the Jackpot"
     (2020).
 
-    Cost: no pass through the model; a permutation and float64 scores, 16 bytes a weight.
+    Cost: no pass through the model; a permutation and float64 scores, 16 bytes a weight. Of a sharded model every
+    process draws each layer whole, and keeps its part.
 
     Attributes:
         seed: Of the random numbers; the same seed gives the same scores on every device.
@@ -80,8 +82,8 @@ class SmartRatio:
                 score = torch.where(first, above * (1 + 1 / place), below / place)
             else:
                 score = ratios[name] * size / (place - 0.5)
-            kept = None if masks is None else masks[name].cpu()
-            scores[name] = self._spread(name, score, weights[name].shape, kept).to(stored(model, name).device)
+            kept = None if masks is None else whole(masks[name]).cpu()
+            scores[name] = matching(self._spread(name, score, weights[name].shape, kept), stored(model, name))
         return scores
 
     def _spread(self, name: str, score: Tensor, shape: tuple[int, ...], kept: Tensor | None) -> Tensor:
