@@ -27,3 +27,10 @@ def test_random_scores_know_nothing_of_weights_drawn_from_the_same_seed():
         score = pi.score(model, pi.Random(seed=seed))["weight"].flatten()
         for other in (model.weight.detach().flatten(), model.weight.detach().abs().flatten()):
             assert abs(torch.corrcoef(torch.stack([score, other]))[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("criterion", [pi.Random(), pi.SmartRatio()], ids=["random", "smart ratio"])
+def test_criteria_without_data_refuse_masks_of_another_model(criterion):
+    for name, shape, message in (("other.weight", (3, 3), "unknown weight"), ("weight", (2, 2), "another model")):
+        with pytest.raises(pi.InputError, match=message):
+            criterion(nn.Linear(3, 3), None, pi.Masks({name: torch.ones(shape).bool()}))
