@@ -22,7 +22,7 @@ from pruneinit.criteria.products import (
     warn_if_zero,
 )
 from pruneinit.errors import InputError, check_seed
-from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scalar, scoring_mode
+from pruneinit.functional import Loss, Norm, call, cross_entropy, differentiable, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.seeds import derived
 
@@ -102,7 +102,7 @@ class Obd:
 
         def differentiate(net: nn.Module, batch: Any) -> dict[str, Tensor | None]:
             # While the weights here still stand in for the model's: checkpointed blocks run again in here.
-            value = scalar(loss(net, batch), batch)
+            value = differentiable(loss(net, batch), batch)
             try:
                 slopes = torch.autograd.grad(value, list(weights.values()), create_graph=True, allow_unused=True)
                 # A gradient that depends on no parameter at all has no graph.
