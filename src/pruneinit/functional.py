@@ -76,6 +76,21 @@ def scalar(value: Any, batch: Any) -> Tensor:
     return value.reshape(())
 
 
+def differentiable(value: Any, batch: Any) -> Tensor:
+    """The value of a loss on a batch, if it is a finite scalar that has a gradient.
+
+    Raises:
+        InputError: It is not.
+    """
+    found = scalar(value, batch)
+    if not found.requires_grad:
+        raise InputError(
+            f"the loss on the batch given, {describe(batch)}, depends on no weight that is scored: expected one made of "
+            "the model's outputs; look for detach(), item(), no_grad() and argmax() in model and loss"
+        )
+    return found
+
+
 def call(model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Any], overrides: Mapping[str, Tensor]) -> Any:
     """`loss(model, batch)` with some weights replaced and every buffer a copy, so that the model is untouched.
 
@@ -105,6 +120,8 @@ def fitting(batch: Any) -> Iterator[None]:
         if isinstance(error, InputError):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, KeyError):  # which says nothing but the key
+            reason = f"there is no {reason}"
         raise InputError(
             f"the model cannot be run on the batch given, {describe(batch)}: {reason}; expected what "
             "loss(model, batch) takes, by default (inputs, class labels)"

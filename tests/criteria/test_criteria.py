@@ -4,6 +4,7 @@ from torch import nn
 
 import pruneinit as pi
 from problems import IDS, PROBLEMS
+from pruneinit.criteria import cross_entropy
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)
@@ -27,3 +28,34 @@ def test_random_scores_know_nothing_of_weights_drawn_from_the_same_seed():
         score = pi.score(model, pi.Random(seed=seed))["weight"].flatten()
         for other in (model.weight.detach().flatten(), model.weight.detach().abs().flatten()):
             assert abs(torch.corrcoef(torch.stack([score, other]))[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("criterion", [pi.Random(), pi.SmartRatio()], ids=["random", "smart ratio"])
+def test_criteria_without_data_refuse_masks_of_another_model(criterion):
+    for name, shape, message in (("other.weight", (3, 3), "unknown weight"), ("weight", (2, 2), "another model")):
+        with pytest.raises(pi.InputError, match=message):
+            criterion(nn.Linear(3, 3), None, pi.Masks({name: torch.ones(shape).bool()}))
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [pi.Snip, pi.IterativeSnip, pi.Force, pi.Grasp, pi.Fisher, pi.Obd, lambda loss: pi.ProsPr(1, loss=loss)],
+)
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda net, batch: net(batch[0]).detach().sum(),
+        lambda net, batch: batch[0].sum(),
+        torch.no_grad()(cross_entropy),
+    ],
+    ids=["detached", "of the inputs", "no_grad"],
+)
+def test_a_loss_without_a_gradient_is_named(criterion, loss):
+    batch = torch.randn(4, 3), torch.zeros(4).long()
+    with pytest.raises(pi.InputError, match=r"^the loss on the batch .* depends on no weight that is scored: .*detach"):
+        criterion(loss=loss)(nn.Linear(3, 2), [batch, batch])
+
+
+def test_a_batch_without_a_key_is_told_so():
+    with pytest.raises(pi.InputError, match="there is no 'x'; expected what"):
+        pi.Snip(loss=lambda net, batch: net(batch["x"]).sum())(nn.Linear(3, 2), [{"y": torch.randn(4, 3)}])

@@ -17,7 +17,16 @@ from pruneinit.batch import Batches, batch_size, describe, each, mapped, tensors
 from pruneinit.criteria.checks import at_least_one
 from pruneinit.criteria.products import filled, mean, warn_if_zero
 from pruneinit.errors import InputError
-from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scalar, scoring_mode
+from pruneinit.functional import (
+    Loss,
+    Norm,
+    call,
+    cross_entropy,
+    differentiable,
+    effective_weights,
+    scalar,
+    scoring_mode,
+)
 from pruneinit.masks import Masks
 from pruneinit.weights import uncompiled
 
@@ -91,7 +100,7 @@ def _gradient(model: nn.Module, example: Any, loss: Loss, weights: Mapping[str, 
 
     def differentiate(net: nn.Module, batch: Any) -> tuple[Tensor | None, ...]:
         # While the weights here still stand in for the model's: checkpointed blocks run a second time in here.
-        return torch.autograd.grad(scalar(loss(net, batch), batch), list(weights.values()), allow_unused=True)
+        return torch.autograd.grad(differentiable(loss(net, batch), batch), list(weights.values()), allow_unused=True)
 
     found = zip(weights, call(model, example, differentiate, weights), strict=True)
     return {name: gradient.unsqueeze(0) for name, gradient in found if gradient is not None}

@@ -13,7 +13,7 @@ from pruneinit.batch import Batches, batch_size, blame, describe, each, mapped, 
 from pruneinit.criteria.checks import at_least_one, positive
 from pruneinit.criteria.products import Parts, Tensors, filled, fine, leaves, mean, warn_unseen
 from pruneinit.draw import normal
-from pruneinit.errors import InputError
+from pruneinit.errors import InputError, check_seed
 from pruneinit.functional import Norm, call, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.processes import gathered, groups_of, place, together
@@ -25,8 +25,15 @@ Shapes = tuple[int, list[tuple[tuple[int, ...], torch.dtype]]]
 
 
 def first_of(model: nn.Module, batch: Any) -> Tensor:
-    """The outputs used where nothing else is given: `model(x)` for a batch `(x, y)`."""
-    output: Tensor = model(batch[0])
+    """The outputs used where nothing else is given: `model(x)` for a batch `x` or `(x, ...)`.
+
+    Raises:
+        InputError: The batch is something else.
+    """
+    if not isinstance(batch, (Tensor, tuple, list)):
+        kind = type(batch).__name__
+        raise InputError(f"expected batches (inputs, labels), got a {kind}: pass NtkSap(outputs=...) for such batches")
+    output: Tensor = model(batch if isinstance(batch, Tensor) else batch[0])
     return output
 
 
@@ -80,6 +87,7 @@ class NtkSap:
         at_least_one("rounds", self.rounds)
         at_least_one("samples", self.samples)
         positive("epsilon", self.epsilon)
+        check_seed(self.seed)
 
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None

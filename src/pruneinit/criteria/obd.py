@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,8 @@ from pruneinit.criteria.products import (
     twice_differentiable,
     warn_if_zero,
 )
-from pruneinit.errors import InputError
-from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scalar, scoring_mode
+from pruneinit.errors import InputError, check_seed
+from pruneinit.functional import Loss, Norm, call, cross_entropy, differentiable, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.seeds import derived
 
@@ -68,8 +69,13 @@ class Obd:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         at_least_one("samples", self.samples)
-        if not isinstance(self.exact_up_to, int) or isinstance(self.exact_up_to, bool) or self.exact_up_to < 0:
+        if (
+            not isinstance(self.exact_up_to, numbers.Integral)
+            or isinstance(self.exact_up_to, bool)
+            or self.exact_up_to < 0
+        ):
             raise InputError(f"exact_up_to must be a whole number, at least 0, got {self.exact_up_to!r}")
 
     def __call__(
@@ -96,7 +102,7 @@ class Obd:
 
         def differentiate(net: nn.Module, batch: Any) -> Parts:
             # While the weights here still stand in for the model's: checkpointed blocks run again in here.
-            value = scalar(loss(net, batch), batch)
+            value = differentiable(loss(net, batch), batch)
             try:
                 slopes = torch.autograd.grad(value, list(weights.values()), create_graph=True, allow_unused=True)
                 # A gradient that depends on no parameter at all has no graph.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches, batch_size, each, mapped
-from pruneinit.errors import InputError
+from pruneinit.errors import InputError, check_seed
 from pruneinit.functional import Loss, call, cross_entropy, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.processes import groups_of, together
@@ -60,8 +61,9 @@ class Phew:
     loss: Loss = cross_entropy
 
     def __post_init__(self) -> None:
-        """See that the coverage is one."""
-        number = isinstance(self.coverage, (int, float)) and not isinstance(self.coverage, bool)
+        """See that the coverage and the seed are such."""
+        check_seed(self.seed)
+        number = isinstance(self.coverage, numbers.Real) and not isinstance(self.coverage, bool)
         if not number or not 0 < self.coverage <= 1:
             raise InputError(f"coverage must be a number in (0, 1], got {self.coverage!r}")
 

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pruneinit.batch import batch_size, blame
 from pruneinit.criteria.twice import Twice
 from pruneinit.errors import InputError
-from pruneinit.functional import Loss, call, scalar
+from pruneinit.functional import Loss, call, differentiable
 from pruneinit.masks import Masks
 from pruneinit.processes import averaged, gathered, groups_of
 from pruneinit.reparametrize import factor
@@ -114,7 +114,7 @@ def gradient(model: nn.Module, batch: Any, loss: Loss, tensors: Tensors) -> Part
 
     def differentiate(net: nn.Module, batch: Any) -> tuple[Tensor | None, ...]:
         # While they stand in for the weights: checkpointed blocks run a second time in here.
-        return torch.autograd.grad(scalar(loss(net, batch), batch), list(tensors.values()), allow_unused=True)
+        return torch.autograd.grad(differentiable(loss(net, batch), batch), list(tensors.values()), allow_unused=True)
 
     return dict(zip(tensors, call(model, batch, differentiate, tensors), strict=True))
 
@@ -137,7 +137,7 @@ def hessian_product(
 
     def differentiate(net: nn.Module, batch: Any) -> Sequence[Tensor | None]:
         with Twice():
-            return bend(scalar(loss(net, batch), batch))
+            return bend(differentiable(loss(net, batch), batch))
 
     def bend(value: Tensor) -> Sequence[Tensor | None]:
         try:

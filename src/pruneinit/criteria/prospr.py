@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +76,7 @@ class ProsPr:
     def __post_init__(self) -> None:
         at_least_one("steps", self.steps)
         positive("learning_rate", self.learning_rate)
-        if isinstance(self.momentum, bool) or not isinstance(self.momentum, (int, float)) or not 0 <= self.momentum < 1:
+        if isinstance(self.momentum, bool) or not isinstance(self.momentum, numbers.Real) or not 0 <= self.momentum < 1:
             raise InputError(f"momentum must be a number in [0, 1), got {self.momentum!r}")
 
     def __call__(

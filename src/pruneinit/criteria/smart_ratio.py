@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches
-from pruneinit.errors import InputError
-from pruneinit.masks import Masks
+from pruneinit.errors import InputError, check_seed
+from pruneinit.masks import Masks, check_masks
 from pruneinit.reparametrize import stored
 from pruneinit.seeds import derived
 from pruneinit.sharded import matching, whole
@@ -53,16 +54,18 @@ class SmartRatio:
     power: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.last <= 1:
-            raise InputError(f"last must be a density in [0, 1], got {self.last}")
-        if not 0 <= self.power < math.inf:
-            raise InputError(f"power must be a finite number, at least 0, got {self.power}")
+        check_seed(self.seed)
+        if not _is_number(self.last) or not 0 <= self.last <= 1:
+            raise InputError(f"last must be a density in [0, 1], got {self.last!r}")
+        if not _is_number(self.power) or not 0 <= self.power < math.inf:
+            raise InputError(f"power must be a finite number, at least 0, got {self.power!r}")
 
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
     ) -> dict[str, Tensor]:
         """Scores for the weights of `masks`, or for all prunable weights; 0 for what the masks remove."""
         weights = listed(model)
+        check_masks(masks or {}, {name: found.shape for name, found in weights.items()})
         depth = len(weights)
         last = next((name for name in list(weights)[::-1] if weights[name].kind == "linear"), None)
         ratios = {
@@ -93,3 +96,7 @@ class SmartRatio:
         if kept is not None:
             order = order[kept.reshape(-1)[order]]
         return torch.zeros_like(score).scatter_(0, order, score[: order.numel()]).reshape(shape)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
