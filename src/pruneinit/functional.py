@@ -136,7 +136,7 @@ def scoring_mode(model: nn.Module, norm: Norm | None) -> Iterator[None]:
         InputError: `norm` is unknown, or missing for a model with batch normalisation.
     """
     modes = [(module, module.training) for module in model.modules()]
-    normalisations = [m for m in model.modules() if isinstance(m, _NormBase) and m.track_running_stats]
+    normalisations = [m for m, _ in modes if isinstance(m, _NormBase) and m.track_running_stats]
     if norm not in (None, "batch", "running"):
         raise unknown("norm", str(norm), ("batch", "running"))
     if normalisations and norm is None:
@@ -147,13 +147,15 @@ def scoring_mode(model: nn.Module, norm: Norm | None) -> Iterator[None]:
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
-            model.eval()
+            if any(training for _, training in modes):
+                model.eval()
             for module in normalisations:
                 module.training = norm == "batch"
             yield
     finally:
         for any_module, training in modes:
-            any_module.training = training
+            if any_module.training != training:  # to set an attribute of a module is slow
+                any_module.training = training
 
 
 @contextmanager
