@@ -85,8 +85,8 @@ def differentiable(value: Any, batch: Any) -> Tensor:
     found = scalar(value, batch)
     if not found.requires_grad:
         raise InputError(
-            f"the loss on the batch given, {describe(batch)}, depends on no weight that is scored: expected one made of "
-            "the model's outputs; look for detach(), item(), no_grad() and argmax() in model and loss"
+            f"the loss on the batch given, {describe(batch)}, depends on no weight that is scored: expected one made "
+            "of the model's outputs; look for detach(), item(), no_grad() and argmax() in model and loss"
         )
     return found
 

@@ -18,6 +18,7 @@ from pruneinit.functional import Norm, call, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.processes import gathered, groups_of, place, together
 from pruneinit.seeds import derived
+from pruneinit.sharded import require_whole
 from pruneinit.survivors import current_masks
 
 Outputs = Callable[[nn.Module, Any], Tensor]
@@ -97,6 +98,7 @@ class NtkSap:
         Raises:
             InputError: There are no batches, one does not fit, or the outputs are not one tensor of finite numbers.
         """
+        require_whole(model)
         groups = groups_of(model)
         data = together(lambda: list(each(batches)), groups)
         # One after the other, as one process would have them: its noise is drawn for all of them, on all processes.

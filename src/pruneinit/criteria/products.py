@@ -18,6 +18,7 @@ from pruneinit.functional import Loss, call, differentiable
 from pruneinit.masks import Masks
 from pruneinit.processes import averaged, gathered, groups_of
 from pruneinit.reparametrize import factor
+from pruneinit.sharded import require_whole
 from pruneinit.survivors import current_masks
 from pruneinit.weights import uncompiled
 
@@ -221,7 +222,12 @@ def warn_if_zero(scores: Tensors) -> None:
 
 @contextmanager
 def twice_differentiable(model: nn.Module) -> Iterator[None]:
-    """Let PyTorch choose implementations that have a second derivative, where it has some that do not."""
+    """Let PyTorch choose implementations that have a second derivative, where it has some that do not.
+
+    Raises:
+        InputError: The model is sharded.
+    """
+    require_whole(model)
     # Fused attention and cuDNN's recurrent layers have a first derivative only.
     recurrent = any(isinstance(module, nn.RNNBase) for module in uncompiled(model).modules())
     with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext():

@@ -30,6 +30,7 @@ from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights, s
 from pruneinit.masks import Masks
 from pruneinit.processes import groups_of, together
 from pruneinit.reparametrize import stored, tied_names
+from pruneinit.sharded import require_whole
 from pruneinit.weights import weight
 
 
@@ -88,6 +89,7 @@ class ProsPr:
             InputError: There are too few batches, one does not fit, a loss is not finite, or an operation has no second
                 derivative.
         """
+        require_whole(model)
         data = together(lambda: self._enough(batches), groups_of(model))
         with scoring_mode(model, self.norm), twice_differentiable(model):
             weights = effective_weights(model, masks)
