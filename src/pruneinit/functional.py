@@ -17,6 +17,7 @@ from pruneinit.batch import blame, describe
 from pruneinit.errors import InputError, unknown
 from pruneinit.masks import Masks, check_masks
 from pruneinit.reparametrize import copied_state, replaced, require_ours, tied_names
+from pruneinit.seeds import derived
 from pruneinit.sharded import matching, require_whole, reshard_
 from pruneinit.weights import listed, owner, uncompiled, weight
 
@@ -85,8 +86,8 @@ def differentiable(value: Any, batch: Any) -> Tensor:
     found = scalar(value, batch)
     if not found.requires_grad:
         raise InputError(
-            f"the loss on the batch given, {describe(batch)}, depends on no weight that is scored: expected one made "
-            "of the model's outputs; look for detach(), item(), no_grad() and argmax() in model and loss"
+            f"the loss on the batch given, {describe(batch)}, depends on no weight to be scored: expected one made of "
+            "the model's outputs; look for detach(), item(), no_grad() and argmax() in model and loss"
         )
     return found
 
@@ -147,6 +148,7 @@ def scoring_mode(model: nn.Module, norm: Norm | None) -> Iterator[None]:
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
+            _seed(devices)
             if any(training for _, training in modes):
                 model.eval()
             for module in normalisations:
@@ -156,6 +158,14 @@ def scoring_mode(model: nn.Module, norm: Norm | None) -> Iterator[None]:
         for any_module, training in modes:
             if any_module.training != training:  # to set an attribute of a module is slow
                 any_module.training = training
+
+
+def _seed(devices: list[int]) -> None:
+    """Let noise that a model draws in evaluation mode be the same whatever was drawn before."""
+    seed = derived("noise of the model")
+    torch.default_generator.manual_seed(seed)
+    for index in devices:
+        torch.cuda.default_generators[index].manual_seed(seed)
 
 
 @contextmanager

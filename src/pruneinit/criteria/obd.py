@@ -20,6 +20,7 @@ from pruneinit.criteria.products import (
     require_second_derivatives,
     twice_differentiable,
     warn_if_zero,
+    warn_unseen,
 )
 from pruneinit.errors import InputError, check_seed
 from pruneinit.functional import Loss, Norm, call, cross_entropy, differentiable, effective_weights, scoring_mode
@@ -81,7 +82,9 @@ class Obd:
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
     ) -> dict[str, Tensor]:
-        """Scores for the weights of `masks`, or for all prunable weights. A warning says if all of them are 0.
+        """Scores for the weights of `masks`, or for all prunable weights.
+
+        A warning names the weights that the loss does not depend on, or says that all scores are 0.
 
         Raises:
             InputError: There are no batches, one does not fit, the loss is not finite, or an operation has no second
@@ -90,6 +93,7 @@ class Obd:
         with scoring_mode(model, self.norm), twice_differentiable(model):
             weights = {name: tensor.requires_grad_() for name, tensor in effective_weights(model, masks).items()}
             found = mean(model, each(batches), lambda batch: self._diagonal(model, batch, weights), weights)
+        warn_unseen(found, weights)
         scores = {}
         for name, curvature in filled(found, weights).items():
             weight = fine(weights[name].detach())
@@ -98,17 +102,19 @@ class Obd:
         return scores
 
     def _diagonal(self, model: nn.Module, batch: Any, weights: Mapping[str, Tensor]) -> Parts:
-        """The diagonal of the Hessian on one batch, where a weight is not zero; None where all of it is zero."""
+        """The diagonal of the Hessian on one batch, where a weight is not zero; None where the loss does not see it."""
 
         def differentiate(net: nn.Module, batch: Any) -> Parts:
             # While the weights here still stand in for the model's: checkpointed blocks run again in here.
             value = differentiable(loss(net, batch), batch)
             try:
                 slopes = torch.autograd.grad(value, list(weights.values()), create_graph=True, allow_unused=True)
+                seen = {n: s for n, s in zip(weights, slopes, strict=True) if s is not None}
                 # A gradient that depends on no parameter at all has no graph.
-                curved = {n: s for n, s in zip(weights, slopes, strict=True) if s is not None and s.requires_grad}
+                curved = {n: s for n, s in seen.items() if s.requires_grad}
                 require_second_derivatives(curved.values())
-                return dict.fromkeys(weights) | self._curvature(curved, weights)
+                flat = {n: torch.zeros_like(s) for n, s in seen.items() if n not in curved}
+                return dict.fromkeys(weights) | flat | self._curvature(curved, weights)
             except RuntimeError as error:
                 raise InputError(
                     "Obd needs second derivatives, and an operation of the model or of the loss has none: "
