@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pruneinit.batch import Batches, batch_size, each, mapped, tensors
 from pruneinit.calls import opened
-from pruneinit.errors import InputError
+from pruneinit.errors import check_rounds
 from pruneinit.flow import Flow, total
 from pruneinit.functional import call, effective_weights, scoring_mode
 from pruneinit.masks import Masks
@@ -69,8 +69,7 @@ class SynFlow:
     output: Callable[[nn.Module, Any], Any] = inputs_only
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rounds, int) or isinstance(self.rounds, bool) or self.rounds < 1:
-            raise InputError(f"rounds must be a whole number, at least 1, got {self.rounds!r}")
+        check_rounds(self.rounds)
 
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
