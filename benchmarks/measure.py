@@ -25,12 +25,17 @@ def judge(figures: Sequence[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
-def paired(first: Callable[[], object], second: Callable[[], object], repeats: int) -> tuple[float, float, float]:
-    """Median seconds of both, and the median of the ratios first / second, taken in turn so that drift cancels."""
+def paired(
+    first: Callable[[], object], second: Callable[[], object], repeats: int, warm: int = 2
+) -> tuple[float, float, float]:
+    """Median seconds of both, and the median of the ratios first / second, taken in turn so that drift cancels.
+
+    The first `warm` turns, which fill caches and allocators, do not count.
+    """
     times: list[tuple[float, float]] = []
-    for turn in range(repeats + 2):
+    for turn in range(repeats + warm):
         pair = (timed(first), timed(second))
-        if turn >= 2:  # the first two warm caches and allocators
+        if turn >= warm:
             times.append(pair)
     ratio = statistics.median(a / b for a, b in times)
     return statistics.median(a for a, _ in times), statistics.median(b for _, b in times), ratio

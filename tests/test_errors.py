@@ -1,6 +1,9 @@
+import numpy as np
 import pytest
 
-from pruneinit.errors import InputError, check_sparsity
+import pruneinit as pi
+from pruneinit.errors import InputError, check_rounds, check_sparsity
+from pruneinit.seeds import derived
 
 
 @pytest.mark.parametrize(
@@ -25,3 +28,21 @@ def test_an_impossible_sparsity_is_named_in_one_line(given, message):
 
 def test_a_possible_sparsity_is_given_back():
     assert [check_sparsity(value) for value in (0, 0.5, 0.999)] == [0.0, 0.5, 0.999]
+
+
+def test_numpy_numbers_are_numbers():
+    assert check_sparsity(np.float32(0.5)) == 0.5
+    assert check_sparsity(np.int64(0)) == 0.0
+    assert check_rounds(np.int64(2)) == 2
+    assert type(check_rounds(np.int64(2))) is int
+
+
+@pytest.mark.parametrize("seed", [None, "a", 1.0, True])
+def test_seeds_are_whole_numbers(seed):
+    for criterion in (pi.Random, pi.SmartRatio, pi.Phew, pi.NtkSap, pi.Obd):
+        with pytest.raises(InputError, match="seed must be a whole number, got"):
+            criterion(seed=seed)
+
+
+def test_a_seed_of_numpy_gives_the_numbers_of_the_same_seed():
+    assert derived("scores", np.int64(3)) == derived("scores", 3)

@@ -239,6 +239,7 @@ def nan_model():
         (None, {"masks": pi.Masks({"0.weight": torch.ones(7, 5).bool()}), "steps": 0}, "steps must be .* got 0"),
         (None, {"masks": pi.Masks({"0.weight": torch.ones(7, 5).bool()}), "gain": 0}, "gain must be .* got 0"),
         (None, {"masks": pi.Masks({"0.weight": torch.ones(7, 5).bool()}), "gain": float("nan")}, "gain must be"),
+        (None, {"masks": pi.Masks({"0.weight": torch.ones(7, 5).bool()}), "gain": 1e200}, "gain is 1e\\+200, and its"),
         (None, {"masks": pi.Masks({"0.weight": torch.ones(7, 5).bool()}), "tolerance": -1}, "tolerance must be"),
     ],
 )

@@ -74,3 +74,8 @@ def test_initialisation_leaves_recurrent_layers_alone():
 def test_what_cannot_be_registered(given):
     with pytest.raises(pi.InputError, match=r"known already|takes a class"):
         register_linear(given)
+
+
+def test_a_base_of_many_layers_cannot_be_registered():
+    with pytest.raises(pi.InputError, match="Module is a base of many: name yours"):
+        register_linear(nn.Module)

@@ -15,6 +15,7 @@ import pruneinit as pi
 from problems import IDS, PROBLEMS, Problem
 from pruneinit.processes import agreed, gathered, groups_of, mean_over_processes, together
 from pruneinit.weights import uncompiled
+from worker import FAULTS, RIVAL_NETWORKS, RIVALS, RIVALS_WITH_DATA, rival_batches
 
 WORKER = Path(__file__).with_name("worker.py")
 NETWORKS = ["dense", "running-norm", "tied-weights", "layer-run-twice", "attention"]
@@ -153,6 +154,50 @@ def test_a_sharded_model_trains_on_after_a_scoring_and_after_one_that_failed(fou
     nn.functional.cross_entropy(model(x), y).backward()
     torch.optim.SGD(model.parameters(), lr=0.1).step()
     assert_close(found[0]["fsdp_trains_on"], {name: p.detach() for name, p in model.named_parameters()})
+
+
+@pytest.mark.parametrize("rival", RIVALS)
+@pytest.mark.parametrize("name", RIVAL_NETWORKS)
+def test_two_processes_score_by_every_criterion_as_one_does(name, rival, found):
+    (scores, masks), (others, theirs) = (each[f"ddp rival {name} {rival}"] for each in found)
+    assert_equal(scores, others)
+    assert_equal(masks, theirs)
+    here, criterion, batches = problem(name), RIVALS[rival](problem(name).norm), rival_batches(name, rival)
+    assert_close(scores, pi.score(here.model(), criterion, batches))
+    assert_equal(masks, dict(pi.prune(here.model(), criterion, batches, sparsity=0.6, allow_empty=True)))
+
+
+def test_second_derivatives_of_a_weight_that_one_process_alone_reaches_are_averaged_without_a_warning(found):
+    (x, y), flags = problem("dense").batch(), torch.tensor([True, False])
+    batches = [(x[:5], y[:5], flags[:1]), (x[5:], y[5:], flags[1:])]
+    expected = pi.score(problem("dense").model(), pi.Grasp(temperature=1, loss=short_cut), batches)
+    assert_close(found[0]["ddp_rival_partly_unreached"], expected)
+
+
+@pytest.mark.parametrize("bad", FAULTS)
+@pytest.mark.parametrize("rival", RIVALS_WITH_DATA)
+def test_bad_batches_of_one_process_are_refused_on_all(rival, bad, found):
+    text = {"no batches": "there are no batches", "an empty batch": "a batch is empty"}[bad]
+    for each in found:
+        assert each[f"ddp {rival} {bad}"].startswith("InputError: ")
+        assert text in each[f"ddp {rival} {bad}"]
+        assert each[f"ddp {rival} {bad}"].endswith("(process 1 of 2)")
+
+
+@pytest.mark.parametrize("rival", ["IterativeSnip", "Force", "Lamp", "SmartRatio"])
+def test_sharded_models_are_scored_and_pruned_in_rounds_as_whole_ones(rival, found):
+    (scores, masks), (others, theirs) = (each[f"fsdp rival {rival}"] for each in found)
+    assert_equal(scores, others)
+    assert_equal(masks, theirs)
+    model, batch, criterion = problem("dense").model(), problem("dense").batch(), RIVALS[rival](None)
+    assert_close(scores, pi.score(model, criterion, [batch]))
+    assert_equal(masks, dict(pi.prune(model, criterion, [batch], sparsity=0.6, rounds=2, allow_empty=True)))
+
+
+@pytest.mark.parametrize("rival", sorted(RIVALS.keys() - {"IterativeSnip", "Force", "Lamp", "SmartRatio"}))
+def test_criteria_that_replace_weights_refuse_a_sharded_model(rival, found):
+    for each in found:
+        assert "is a DTensor, and a sharded model can only be scored, with Snip," in each[f"fsdp rival {rival}"]
 
 
 OF_ONE = [

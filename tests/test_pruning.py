@@ -243,3 +243,29 @@ def test_effective_pruning_runs_the_loss_of_the_criterion_and_needs_batches():
 def test_what_are_no_batches_is_refused_also_where_they_are_kept(options, batches, message):
     with pytest.raises(pi.InputError, match=message):
         pi.prune(nn.Linear(3, 2), pi.Snip(), batches, sparsity=0.5, **options)
+
+
+@pytest.mark.parametrize(
+    "criterion, message",
+    [
+        (pi.Snip, r"the criterion is a class: make one of it, Snip\(\)"),
+        ("snip", "must be Snip\\(\\), Magnitude\\(\\) or another callable, got 'snip'"),
+        (lambda *_: None, "must return a tensor of scores for each weight, got NoneType"),
+        (lambda model, batches, masks: dict.fromkeys(masks, 1.0), "must return a tensor of scores for each weight"),
+        (
+            lambda model, batches, masks: dict.fromkeys(masks, torch.ones(3)),
+            r"scores weight by a tensor of \(3,\), the",
+        ),
+    ],
+    ids=["a class", "a name", "nothing", "numbers", "another shape"],
+)
+def test_what_is_no_criterion_is_refused(criterion, message):
+    for verb in (pi.score, lambda *given: pi.prune(*given, sparsity=0.5)):
+        with pytest.raises(pi.InputError, match=message):
+            verb(nn.Linear(2, 2), criterion)
+
+
+@pytest.mark.parametrize("scope", [None, 5, ["global"]])
+def test_what_is_no_scope_is_refused(scope):
+    with pytest.raises(pi.InputError, match="scope must be the name of one, or densities"):
+        pi.prune(nn.Linear(2, 2), pi.Magnitude(), sparsity=0.5, scope=scope)

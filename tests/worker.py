@@ -23,6 +23,9 @@ from problems import IDS, PROBLEMS
 from pruneinit.sharded import matching
 
 NETWORKS = ["dense", "running-norm", "tied-weights", "layer-run-twice", "attention"]
+RIVAL_NETWORKS = ["dense", "running-norm", "tied-weights"]
+RIVALS_WITH_DATA = ["Grasp", "Fisher", "Obd", "Force", "ProsPr", "NtkSap", "SynFlow", "Phew"]
+FAULTS = ["no batches", "an empty batch"]
 BAD = {
     "not a number": lambda x, y: [(x, y), (x * torch.nan, y)],
     "no batches": lambda x, y: [],
@@ -103,6 +106,65 @@ def ddp_partly_unreached():
 def ddp_masks():
     masks = pi.prune(replicated("dense"), pi.Snip(), iter(share("dense")), sparsity=0.8, rounds=3)
     return dict(masks)
+
+
+RIVALS = {
+    "Grasp": lambda norm: pi.Grasp(temperature=2.0, norm=norm),
+    "Fisher": lambda norm: pi.Fisher(norm=norm),
+    "Obd": lambda norm: pi.Obd(norm=norm, samples=3, exact_up_to=40),
+    "IterativeSnip": lambda norm: pi.IterativeSnip(rounds=3, norm=norm),
+    "Force": lambda norm: pi.Force(rounds=3, norm=norm),
+    "ProsPr": lambda norm: pi.ProsPr(steps=2, momentum=0.5, norm=norm),
+    "NtkSap": lambda norm: pi.NtkSap(rounds=2, samples=2, norm=norm),
+    "Phew": lambda norm: pi.Phew(),
+    "SynFlow": lambda norm: pi.SynFlow(rounds=3),
+    "Lamp": lambda norm: pi.Lamp(),
+    "SmartRatio": lambda norm: pi.SmartRatio(),
+}
+SEVERAL = {"ProsPr": 3}  # batches that a criterion needs at least
+
+
+def rival_batches(name: str, rival: str) -> list:
+    """What one process takes; of each batch the first five examples of eight are those of the first process."""
+    return [problem(name).batch(seed=1 + number) for number in range(SEVERAL.get(rival, 1))]
+
+
+def rival_share(name: str, rival: str) -> list:
+    """Of each batch this process's examples; where a criterion takes any number of them, in two batches and in one."""
+    if rival not in SEVERAL:
+        return share(name)
+    part = [slice(0, 5), slice(5, 8)][dist.get_rank()]
+    return [(x[part], y[part]) for x, y in rival_batches(name, rival)]
+
+
+def ddp_rival(name: str, rival: str):
+    """The scores of one round, and the masks of all."""
+    model, criterion = replicated(name), RIVALS[rival](problem(name).norm)
+    before = state(model)
+    scores = pi.score(model, criterion, rival_share(name, rival))
+    masks = pi.prune(model, criterion, rival_share(name, rival), sparsity=0.6, allow_empty=True)
+    assert untouched(model, before)
+    return scores, dict(masks)
+
+
+def ddp_rival_spoilt(rival: str, bad: str):
+    """Two processes of which one has bad batches."""
+    batches = spoilt(bad)
+    pi.score(replicated("dense"), RIVALS[rival](None), batches * SEVERAL.get(rival, 1))
+
+
+def ddp_rival_partly_unreached():
+    batches = [(x, y, torch.tensor([dist.get_rank() == 0])) for x, y in share("dense")]
+    return pi.score(replicated("dense"), pi.Grasp(temperature=1, loss=short_cut), batches)
+
+
+def fsdp_rival(rival: str):
+    model = sharded("dense")
+    criterion = RIVALS[rival](None)
+    scores = pi.score(model, criterion, share("dense"))
+    assert all(score.placements == model.get_parameter(n).placements for n, score in scores.items())
+    masks = pi.prune(model, criterion, share("dense"), sparsity=0.6, rounds=2, allow_empty=True)
+    return gathered(scores), dict(masks.full())
 
 
 def ddp_effective_masks():
@@ -407,7 +469,11 @@ def cases(folder: Path) -> dict:
     found |= {f"fsdp {bad} {n}": (fsdp_bad, bad, n) for bad in BAD for n in (1, 2)}
     found |= {f"select {d} {scope}": (selections, d, scope) for d in (0, 1, 2) for scope in ("global", "layer")}
     found |= {f"ddp_unaware {score}": (ddp_unaware, score) for score in (True, False)}
+    found |= {f"ddp rival {name} {rival}": (ddp_rival, name, rival) for name in RIVAL_NETWORKS for rival in RIVALS}
+    found |= {f"ddp {rival} {bad}": (ddp_rival_spoilt, rival, bad) for rival in RIVALS_WITH_DATA for bad in FAULTS}
+    found |= {f"fsdp rival {rival}": (fsdp_rival, rival) for rival in RIVALS}
     plain = [
+        ddp_rival_partly_unreached,
         ddp_partly_unreached, ddp_masks, ddp_unaware_of_the_same, ddp_effective_masks, ddp_diverged, ddp_sparsified,
         ddp_sparsify_outside, fsdp_forecast, fsdp_save, fsdp_rescale, fsdp_replicas,
         ddp_wrong_shape, ddp_broken_loader, ddp_part_of_the_world, fsdp_batch_norm, fsdp_masks, fsdp_without_data,

@@ -7,6 +7,7 @@ while a mistake of ours still shows its traceback.
 from __future__ import annotations
 
 import difflib
+import numbers
 import sys
 from collections.abc import Iterable
 
@@ -38,7 +39,7 @@ def check_sparsity(sparsity: float) -> float:
         ...
         pruneinit.errors.InputError: sparsity must be in [0, 1), got 98; did you mean 0.98?
     """
-    if not isinstance(sparsity, (int, float)) or isinstance(sparsity, bool):
+    if not isinstance(sparsity, numbers.Real) or isinstance(sparsity, bool):
         raise InputError(f"sparsity must be a number in [0, 1), got {sparsity!r}")
     if 0 <= sparsity < 1:
         return float(sparsity)
@@ -57,6 +58,20 @@ def check_rounds(rounds: int) -> int:
         ...
         pruneinit.errors.InputError: rounds must be a whole number, at least 1, got 0
     """
-    if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 1:
+    if not isinstance(rounds, numbers.Integral) or isinstance(rounds, bool) or rounds < 1:
         raise InputError(f"rounds must be a whole number, at least 1, got {rounds!r}")
-    return rounds
+    return int(rounds)
+
+
+def check_seed(seed: int) -> int:
+    """Return `seed` if it is a whole number, else raise `InputError`.
+
+    Example:
+        >>> check_seed(None)
+        Traceback (most recent call last):
+        ...
+        pruneinit.errors.InputError: seed must be a whole number, got None
+    """
+    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
+        raise InputError(f"seed must be a whole number, got {seed!r}")
+    return int(seed)

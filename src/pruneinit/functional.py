@@ -17,6 +17,7 @@ from pruneinit.batch import blame, describe
 from pruneinit.errors import InputError, unknown
 from pruneinit.masks import Masks, check_masks
 from pruneinit.reparametrize import copied_state, replaced, require_ours, tied_names
+from pruneinit.seeds import derived
 from pruneinit.sharded import matching, require_whole, reshard_
 from pruneinit.weights import listed, owner, uncompiled, weight
 
@@ -76,6 +77,21 @@ def scalar(value: Any, batch: Any) -> Tensor:
     return value.reshape(())
 
 
+def differentiable(value: Any, batch: Any) -> Tensor:
+    """The value of a loss on a batch, if it is a finite scalar that has a gradient.
+
+    Raises:
+        InputError: It is not.
+    """
+    found = scalar(value, batch)
+    if not found.requires_grad:
+        raise InputError(
+            f"the loss on the batch given, {describe(batch)}, depends on no weight to be scored: expected one made of "
+            "the model's outputs; look for detach(), item(), no_grad() and argmax() in model and loss"
+        )
+    return found
+
+
 def call(model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Any], overrides: Mapping[str, Tensor]) -> Any:
     """`loss(model, batch)` with some weights replaced and every buffer a copy, so that the model is untouched.
 
@@ -105,6 +121,8 @@ def fitting(batch: Any) -> Iterator[None]:
         if isinstance(error, InputError):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, KeyError):  # which says nothing but the key
+            reason = f"there is no {reason}"
         raise InputError(
             f"the model cannot be run on the batch given, {describe(batch)}: {reason}; expected what "
             "loss(model, batch) takes, by default (inputs, class labels)"
@@ -119,7 +137,7 @@ def scoring_mode(model: nn.Module, norm: Norm | None) -> Iterator[None]:
         InputError: `norm` is unknown, or missing for a model with batch normalisation.
     """
     modes = [(module, module.training) for module in model.modules()]
-    normalisations = [m for m in model.modules() if isinstance(m, _NormBase) and m.track_running_stats]
+    normalisations = [m for m, _ in modes if isinstance(m, _NormBase) and m.track_running_stats]
     if norm not in (None, "batch", "running"):
         raise unknown("norm", str(norm), ("batch", "running"))
     if normalisations and norm is None:
@@ -130,13 +148,24 @@ def scoring_mode(model: nn.Module, norm: Norm | None) -> Iterator[None]:
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
-            model.eval()
+            _seed(devices)
+            if any(training for _, training in modes):
+                model.eval()
             for module in normalisations:
                 module.training = norm == "batch"
             yield
     finally:
         for any_module, training in modes:
-            any_module.training = training
+            if any_module.training != training:  # to set an attribute of a module is slow
+                any_module.training = training
+
+
+def _seed(devices: list[int]) -> None:
+    """Let noise that a model draws in evaluation mode be the same whatever was drawn before."""
+    seed = derived("noise of the model")
+    torch.default_generator.manual_seed(seed)
+    for index in devices:
+        torch.cuda.default_generators[index].manual_seed(seed)
 
 
 @contextmanager

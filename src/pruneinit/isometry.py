@@ -133,6 +133,8 @@ def find_isometry(
         tensor([1., 1.], dtype=torch.float64)
     """
     _check_number("gain", gain)
+    if not math.isfinite(gain * gain):
+        raise InputError(f"gain is {gain:g}, and its square beyond all numbers: take that of the activation, about 1")
     _check_number("tolerance", tolerance)
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise InputError(f"steps must be a whole number, at least 1, got {steps!r}")

@@ -49,7 +49,7 @@ def register_linear(layer: type[nn.Module], *, transposed: bool = False) -> None
         transposed: The matrix is [inputs, outputs], and multiplied as `inputs @ weight`.
 
     Raises:
-        InputError: It is not a class of modules, or one whose weights are known already.
+        InputError: It is not a class of modules, one whose weights are known already, or a base of such.
 
     Example:
         >>> import torch
@@ -68,6 +68,8 @@ def register_linear(layer: type[nn.Module], *, transposed: bool = False) -> None
         raise InputError(f"register_linear takes a class of modules, got {layer!r}")
     if issubclass(layer, (nn.Linear, *_CONV, *_CONV_TRANSPOSE, nn.MultiheadAttention, nn.RNNBase, RNNCellBase)):
         raise InputError(f"the weights of {layer.__name__} are known already: it is a {layer.__mro__[1].__name__}")
+    if issubclass(nn.Linear, layer) or issubclass(nn.Conv1d, layer):
+        raise InputError(f"register_linear takes a class of layers, {layer.__name__} is a base of many: name yours")
     _REGISTERED[layer] = int(transposed)
 
 

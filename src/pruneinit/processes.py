@@ -63,6 +63,20 @@ def gathered(value: T, groups: Groups) -> list[T]:
     return every
 
 
+def place(groups: Groups) -> int:
+    """Which of the values that `gathered` returns is this process's own.
+
+    Example:
+        >>> place(())
+        0
+    """
+    found, size = 0, 1
+    for group in groups:
+        found += size * dist.get_rank(group)
+        size *= dist.get_world_size(group)
+    return found
+
+
 def together(action: Callable[[], T], groups: Groups) -> T:
     """What `action` returns on this process, once it has succeeded on all of them.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -54,9 +56,10 @@ def score(
         >>> list(score(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), Magnitude(), exclude="1.*"))
         ['0.weight']
     """
+    _check_criterion(criterion)
     masks = all_kept(model, include, exclude)
     require_same(model, {name: weight(model, name) for name in masks}, _INITIALIZE)
-    scores = criterion(model, batches, masks)
+    scores = _scored(criterion, model, batches, masks)
     require_same(model, scores, _SHARE)
     return scores
 
@@ -129,6 +132,9 @@ def prune(
         >>> prune(nn.Linear(10, 10), Magnitude(), sparsity=0.9)
         Masks(1 weights, 10 of 100 kept, sparsity 0.9)
     """
+    _check_criterion(criterion)
+    if not isinstance(scope, (str, Mapping)):
+        raise InputError(f"scope must be the name of one, or densities by the names of weights, got {scope!r}")
     rounds = check_rounds(getattr(criterion, "rounds", 1) if rounds is None else rounds)
     if rounds > 1 and (sparsity is None or not isinstance(scope, str)):
         raise InputError("several rounds need a sparsity and a named scope; with given densities use rounds=1")
@@ -158,10 +164,7 @@ def prune(
             step = max(step, masks.sparsity)  # the round before may have fallen short
             if not masks.kept:
                 break
-        scores = criterion(model, batches, masks)
-        if odd := sorted(scores.keys() ^ masks.keys()):
-            other = ", ".join(odd)
-            raise InputError(f"the criterion must score each weight to prune and no other; it differs in {other}")
+        scores = _scored(criterion, model, batches, masks)
         if sanity == "invert":
             scores = inverted(scores)
         choice = Choice(scores, scope, start if revives else masks, alive)
@@ -174,6 +177,31 @@ def prune(
         for name, values in reinitialized(model, masks, seed).items():
             set_stored_(model, name, values)
     return masks
+
+
+def _check_criterion(criterion: object) -> None:
+    """See that a criterion is one that can be called."""
+    if isinstance(criterion, type):
+        raise InputError(f"the criterion is a class: make one of it, {criterion.__name__}()")
+    if not callable(criterion):
+        raise InputError(f"the criterion must be Snip(), Magnitude() or another callable, got {criterion!r}")
+
+
+def _scored(criterion: Criterion, model: nn.Module, batches: Batches | None, masks: Masks) -> dict[str, Tensor]:
+    """The scores of the weights of `masks`, if they are tensors of the shapes of those."""
+    scores: object = criterion(model, batches, masks)
+    if not isinstance(scores, Mapping) or not all(isinstance(score, Tensor) for score in scores.values()):
+        raise InputError(f"the criterion must return a tensor of scores for each weight, got {type(scores).__name__}")
+    if odd := sorted(scores.keys() ^ masks.keys()):
+        other = ", ".join(odd)
+        raise InputError(f"the criterion must score each weight to prune and no other; it differs in {other}")
+    for name, score in scores.items():
+        if score.shape != masks[name].shape:
+            raise InputError(
+                f"the criterion scores {name} by a tensor of {tuple(score.shape)}, the weight has "
+                f"{tuple(masks[name].shape)}: expected a score for each value"
+            )
+    return dict(scores)
 
 
 def all_kept(model: nn.Module, include: Patterns | None = None, exclude: Patterns | None = None) -> Masks:

@@ -41,18 +41,19 @@ def kth_largest(
     prefix = 0  # the bits of the key found so far; `rank` counts among the keys with that prefix
     for shift in range(width - _BITS, -1, -_BITS):
         bins = torch.zeros(1 << _BITS, dtype=torch.int64)
-        for key in keys():
-            if shift + _BITS < width:
+        top = shift + _BITS == width
+        for key in _filled(keys()):
+            if not top:
                 key = key[(key >> (shift + _BITS)) == prefix]
             digit = ((key >> shift) & ((1 << _BITS) - 1)).long()
             bins += torch.bincount(digit, minlength=1 << _BITS).cpu()
         bins = total(bins)
-        if shift + _BITS == width:  # the top digit carries the sign: its bins 2^15.. are the negative keys
+        if top:  # the top digit carries the sign: its bins 2^15.. are the negative keys
             bins = bins.roll(1 << (_BITS - 1))
         above = bins.flip(0).cumsum(0).flip(0)  # how many keys have this digit or a larger one
         digit_value = int((above >= rank).nonzero()[-1])
         rank -= int(above[digit_value] - bins[digit_value])
-        if shift + _BITS == width:
+        if top:
             digit_value -= 1 << (_BITS - 1)
         prefix = (prefix << _BITS) + digit_value
     return prefix, rank
@@ -117,6 +118,18 @@ def _keys(scores: Mapping[str, Tensor], within: Mapping[str, Tensor] | None, dty
                 chunk = chunk[allowed[start : start + chunk.numel()]]
             bits = (chunk + 0.0).view(integer)  # + 0.0 turns -0.0 into 0.0, so that the two tie
             yield _from_key(bits)
+
+
+def _filled(pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The same integers in fewer pieces: each costs a pass over all bins, however small it is."""
+    held: list[Tensor] = []
+    for piece in pieces:
+        if held and (piece.device != held[0].device or sum(map(len, held)) + len(piece) > _CHUNK):
+            yield held.pop() if len(held) == 1 else torch.cat(held)
+            held.clear()
+        held.append(piece)
+    if held:
+        yield held.pop() if len(held) == 1 else torch.cat(held)
 
 
 def _from_key(bits: Tensor) -> Tensor:

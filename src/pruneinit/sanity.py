@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from pruneinit.errors import InputError, unknown
+from pruneinit.errors import check_seed, unknown
 from pruneinit.masks import Masks
 from pruneinit.reparametrize import require_ours, stored
 from pruneinit.seeds import derived
@@ -31,8 +31,7 @@ def check_sanity(sanity: str | None, seed: int) -> None:
     """
     if sanity is not None and sanity not in get_args(Sanity):
         raise unknown("sanity check", str(sanity), get_args(Sanity))
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise InputError(f"seed must be a whole number, got {seed!r}")
+    check_seed(seed)
 
 
 def shuffled(masks: Masks, within: Masks, seed: int) -> Masks:

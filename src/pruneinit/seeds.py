@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 
 
 def derived(*parts: int | str) -> int:
@@ -15,5 +16,7 @@ def derived(*parts: int | str) -> int:
         >>> derived("scores", 0) != derived("weights", 0) != derived("weights", 1)
         True
     """
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    # One seed is one stream whatever its type: NumPy's whole numbers have another repr.
+    plain = tuple(part if isinstance(part, str) else operator.index(part) for part in parts)
+    digest = hashlib.blake2b(repr(plain).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

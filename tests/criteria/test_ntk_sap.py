@@ -246,3 +246,15 @@ def test_scores_of_a_bfloat16_model_are_float32_and_near_those_of_its_exact_twin
     for name, score in pi.NtkSap(epsilon=0.3, **FEW)(model, [(x, y)]).items():
         assert score.dtype == torch.float32
         assert (score - expected[name]).norm() < 0.1 * expected[name].norm()
+
+
+def test_a_batch_may_be_the_inputs_alone():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    x = torch.randn(6, 3)
+    alone, paired = (pi.NtkSap(**FEW)(model, [batch]) for batch in (x, (x, torch.zeros(6).long())))
+    assert all(torch.equal(alone[name], paired[name]) for name in alone)
+
+
+def test_batches_of_another_structure_are_told_to_need_outputs():
+    with pytest.raises(pi.InputError, match=r"got a dict: pass NtkSap\(outputs=...\)"):
+        pi.NtkSap(**FEW)(nn.Linear(3, 2), [{"x": torch.randn(6, 3)}])

@@ -135,3 +135,9 @@ def test_a_sparsified_model_is_scored_where_it_has_survivors_and_left_alone():
     found = pi.score(sparse, pi.SmartRatio())
     assert_untouched(sparse, before)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("given", [{"last": "a"}, {"last": True}, {"power": "a"}, {"power": None}])
+def test_what_is_no_number_is_refused(given):
+    with pytest.raises(pi.InputError, match=f"^{next(iter(given))} must be a "):
+        pi.SmartRatio(**given)

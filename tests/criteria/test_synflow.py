@@ -171,6 +171,34 @@ def test_where_plain_float32_overflows_the_count_is_exact_and_the_order_that_of_
     assert masks.kept == round(0.001 * masks.total)
 
 
+def test_a_plain_float64_loop_loses_the_same_residual_branches():
+    """Flow is conserved over cuts of the whole network, so a branch beside a shortcut can dry up: it is no rounding."""
+    torch.manual_seed(0)
+    model = pi.models.build("resnet20", input_shape=(3, 32, 32), classes=10, width=8).double()
+    net, number, sparsity = copy.deepcopy(model).eval(), 50, 0.99
+    for parameter in net.parameters():
+        parameter.data.abs_()
+    values = {name: net.get_parameter(name).detach().clone() for name in prunable(model)}
+    kept = {name: torch.ones_like(value) for name, value in values.items()}
+    total = sum(value.numel() for value in values.values())
+    for i in range(1, number + 1):
+        for name, value in values.items():
+            net.get_parameter(name).data.copy_(value * kept[name])
+        net.zero_grad()
+        net(torch.ones(1, 3, 32, 32, dtype=torch.float64)).sum().backward()  # ReLU passes on what is positive
+        scores = {name: value * kept[name] * net.get_parameter(name).grad for name, value in values.items()}
+        left = round((1 - sparsity) ** (i / number) * total)
+        threshold = torch.cat([score.flatten() for score in scores.values()]).topk(left).values[-1]
+        kept = {name: (score >= threshold).double() for name, score in scores.items()}
+    lost = [name for name, mask in kept.items() if not mask.any()]
+    assert lost
+    batch = torch.zeros(1, 3, 32, 32, dtype=torch.float64)
+    masks = pi.prune(model, pi.SynFlow(rounds=number), [batch], sparsity=sparsity, allow_empty=True)
+    assert list(masks.empty) == lost
+    with pytest.raises(pi.InputError, match=r"round \d+ of 50, .* leaves nothing of stage.* is the highest safe one"):
+        pi.prune(model, pi.SynFlow(rounds=number), [batch], sparsity=sparsity)
+
+
 def test_the_flow_is_conserved_from_layer_to_layer():
     torch.manual_seed(0)
     model = nn.Sequential(

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from pruneinit.data import load
+from pruneinit.errors import InputError
 from pruneinit.experiments import Recipe
+from pruneinit.experiments.offered import OFFERED
 from pruneinit.experiments.prepare import network, prepare_, pruned, scoring_batch
 from pruneinit.models import registry
 
@@ -41,6 +43,20 @@ def test_a_recipe_goes_on_where_layers_are_lost():
     with pytest.warns(UserWarning, match="no factor brings a signal back"):
         prepare_(model, dataclasses.replace(recipe, rescale="layer"), load("digits"), events.append)
     assert [event["event"] for event in events].count("prune") == 1
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_a_recipe_prunes_by_every_criterion_that_is_offered(name):
+    masks, _ = masks_of(criterion=name, sparsity=0.8)
+    assert masks.kept == round(0.2 * masks.total)
+    assert masks == masks_of(criterion=name, sparsity=0.8)[0]
+
+
+def test_a_recipe_of_too_few_images_for_several_batches_is_refused():
+    data = load("digits")
+    recipe = Recipe(depth=3, width=16, criterion="prospr", score_images=3)
+    with pytest.raises(InputError, match="ProsPr needs 4 batches, got 3 images.*set score_images to 4 or more"):
+        pruned(network(recipe, data), recipe, scoring_batch(recipe, data))
 
 
 def test_a_recipe_prunes_in_its_own_rounds_or_the_criterions():

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pruneinit.criteria import Phew
 from pruneinit.errors import InputError
 from pruneinit.experiments import Recipe
 from pruneinit.experiments.offered import OFFERED, criterion
@@ -105,10 +106,15 @@ def test_every_criterion_that_is_offered_can_be_named_and_made(name):
     recipe = Recipe(criterion=name, seed=7, norm="running")
     made = criterion(recipe)
     assert callable(made)
-    assert made == criterion(dataclasses.replace(recipe, sparsity=0.5))
+    assert made == criterion(dataclasses.replace(recipe, depth=7))
     fields = {field.name for field in dataclasses.fields(made)}
     for setting in fields & {"norm", "seed"}:
         assert getattr(made, setting) == getattr(recipe, setting)
+
+
+def test_random_walks_go_on_until_they_cover_what_is_kept():
+    assert criterion(Recipe(criterion="phew", sparsity=0.5)).coverage == 0.5
+    assert criterion(Recipe(criterion="phew", sparsity=0.99)).coverage == Phew.coverage
 
 
 def test_the_hash_changes_with_what_the_code_computes(monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,9 +92,7 @@ def carry(architecture: Architecture, folder: Path) -> Passage:
 
 def pruned(model: nn.Module, criterion: Any, batches: Any, scope: str = "global") -> pi.Masks:
     """Masks at the sparsity of the list, also where that empties a layer."""
-    knows = "allow_empty" in inspect.signature(pi.prune).parameters
-    allowed = {"allow_empty": True} if knows else {}
-    return pi.prune(model, criterion, batches, sparsity=SPARSITY, scope=scope, **allowed)
+    return pi.prune(model, criterion, batches, sparsity=SPARSITY, scope=scope, allow_empty=True)
 
 
 @contextmanager

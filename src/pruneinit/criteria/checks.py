@@ -36,5 +36,5 @@ def at_least_one(name: str, value: int) -> None:
         ...
         pruneinit.errors.InputError: rounds must be a whole number, at least 1, got 2.5
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise InputError(f"{name} must be a whole number, at least 1, got {value!r}")

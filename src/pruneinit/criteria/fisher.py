@@ -15,9 +15,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruneinit.batch import Batches, batch_size, describe, each, mapped, tensors
 from pruneinit.criteria.checks import at_least_one
-from pruneinit.criteria.products import filled, mean, warn_if_zero
+from pruneinit.criteria.products import Parts, filled, mean, warn_if_zero, warn_unseen
 from pruneinit.errors import InputError
-from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scalar, scoring_mode
+from pruneinit.functional import (
+    Loss,
+    Norm,
+    call,
+    cross_entropy,
+    differentiable,
+    effective_weights,
+    scalar,
+    scoring_mode,
+)
 from pruneinit.masks import Masks
 from pruneinit.weights import uncompiled
 
@@ -59,7 +68,9 @@ class Fisher:
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
     ) -> dict[str, Tensor]:
-        """Scores for the weights of `masks`, or all prunable weights, in float64. A warning says if all of them are 0.
+        """Scores for the weights of `masks`, or all prunable weights, in float64.
+
+        A warning names the weights that the loss does not depend on (with `chunk=1`), or says that all scores are 0.
 
         Raises:
             InputError: There are no batches, one does not fit or cannot be cut into examples, the loss is not finite,
@@ -68,20 +79,24 @@ class Fisher:
         _require_examples_apart(model, self.norm)
         with scoring_mode(model, self.norm):
             weights = {name: tensor.requires_grad_() for name, tensor in effective_weights(model, masks).items()}
-            squares = filled(mean(each(batches), lambda batch: self._mean_square(model, batch, weights)), weights)
+            found = mean(model, each(batches), lambda batch: self._mean_square(model, batch, weights), weights)
+        warn_unseen(found, weights)
+        squares = filled(found, weights)
         scores = {name: 0.5 * weights[name].detach().double().square() * square for name, square in squares.items()}
         warn_if_zero(scores)
         return scores
 
-    def _mean_square(self, model: nn.Module, batch: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The mean over the examples of one batch of the square of the gradient."""
+    def _mean_square(self, model: nn.Module, batch: Any, weights: Mapping[str, Tensor]) -> Parts:
+        """The mean over the examples of one batch of the square of the gradient; None where it has none."""
         if not tensors(batch):
             raise InputError(f"the batch {describe(batch)} cannot be cut into examples: expected tensors in it")
         gradients = _gradient if self.chunk == 1 else _gradients
-        found = {name: torch.zeros_like(w, dtype=torch.float64, requires_grad=False) for name, w in weights.items()}
+        found: dict[str, Tensor | None] = dict.fromkeys(weights)
         for part in _parts(batch, self.chunk):
             for name, gradient in gradients(model, part, self.loss, weights).items():
-                found[name] += gradient.double().square().sum(0) / batch_size(batch)
+                square = gradient.double().square().sum(0) / batch_size(batch)
+                before = found[name]
+                found[name] = square if before is None else before.add_(square)
         return found
 
 
@@ -90,7 +105,7 @@ def _gradient(model: nn.Module, example: Any, loss: Loss, weights: Mapping[str, 
 
     def differentiate(net: nn.Module, batch: Any) -> tuple[Tensor | None, ...]:
         # While the weights here still stand in for the model's: checkpointed blocks run a second time in here.
-        return torch.autograd.grad(scalar(loss(net, batch), batch), list(weights.values()), allow_unused=True)
+        return torch.autograd.grad(differentiable(loss(net, batch), batch), list(weights.values()), allow_unused=True)
 
     found = zip(weights, call(model, example, differentiate, weights), strict=True)
     return {name: gradient.unsqueeze(0) for name, gradient in found if gradient is not None}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pruneinit.batch import Batches, batch_size, blame, each
 from pruneinit.criteria.sharded_gradients import sharded_gradients
 from pruneinit.errors import InputError
-from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scalar, scoring_mode
+from pruneinit.functional import Loss, Norm, call, cross_entropy, differentiable, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.processes import gathered, groups_of, mean_over_processes, together
 from pruneinit.sharded import anywhere, is_sharded, local
@@ -108,7 +108,7 @@ def _own(
 
         def differentiate(net: nn.Module, batch: Any) -> None:
             # While the leaves still stand in for the weights: checkpointed blocks run a second time in here.
-            torch.autograd.backward(scalar(loss(net, batch), batch), inputs=list(leaves.values()))
+            torch.autograd.backward(differentiable(loss(net, batch), batch), inputs=list(leaves.values()))
 
         for batch in each(batches):
             mean.begin(batch_size(batch))

@@ -28,6 +28,7 @@ from pruneinit.criteria.products import (
 from pruneinit.errors import InputError
 from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights, scoring_mode
 from pruneinit.masks import Masks
+from pruneinit.processes import groups_of, together
 from pruneinit.weights import uncompiled
 
 
@@ -78,7 +79,8 @@ class Grasp:
             InputError: There are no batches, one does not fit, the loss is not finite, an operation has no second
                 derivative, or the outputs cannot be divided.
         """
-        data = list(each(batches))
+        groups = groups_of(model)
+        data = together(lambda: list(each(batches)), groups)
         with scoring_mode(model, self.norm), twice_differentiable(model), divided(model, self.temperature):
             weights = effective_weights(model, masks)
             variables = leaves(weights, weights)
@@ -88,11 +90,13 @@ class Grasp:
                 warn_unseen(slopes, weights)
                 return {name: speed[name] * slope for name, slope in slopes.items() if slope is not None}
 
-            # With one batch, g and H g come from one graph.
+            # With one batch in all, g and H g come from one graph.
             vector: Tensors | Callable[[Parts], Tensors] = flow
-            if len(data) > 1:
-                vector = flow(mean(data, lambda batch: gradient(model, batch, self.loss, variables)))
-            products = mean(data, lambda batch: hessian_product(model, batch, self.loss, variables, vector))
+            if len(data) > 1 or groups:
+                vector = flow(mean(model, data, lambda batch: gradient(model, batch, self.loss, variables), weights))
+            products = mean(
+                model, data, lambda batch: hessian_product(model, batch, self.loss, variables, vector), weights
+            )
         scores = {name: fine(weights[name]) * product for name, product in filled(products, weights).items()}
         warn_if_zero(scores)
         return scores

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pruneinit.batch import Batches
 from pruneinit.functional import effective_weights
 from pruneinit.masks import Masks
+from pruneinit.sharded import matching, whole
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Lamp:
     Source: Lee, Park, Mo, Ahn, Shin, "Layer-adaptive Sparsity for the Magnitude-based Pruning" (2021).
 
     Cost: no pass through the model; a sort of each layer, in memory of about 40 bytes a weight of the largest one.
+    Of a sharded model every process gathers one layer at a time.
 
     Example:
         >>> model = nn.Linear(3, 1)
@@ -35,7 +37,7 @@ class Lamp:
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
     ) -> dict[str, Tensor]:
         """Scores for the weights of `masks`, or for all prunable weights."""
-        return {name: _parts(tensor) for name, tensor in effective_weights(model, masks).items()}
+        return {name: matching(_parts(whole(w)), w) for name, w in effective_weights(model, masks).items()}
 
 
 def _parts(weight: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches
+from pruneinit.criteria.products import fine
 from pruneinit.functional import effective_weights
 from pruneinit.masks import Masks
 
@@ -17,6 +18,9 @@ class Magnitude:
 
     At initialisation a layer's weights have variance σ_w² / fan-in, so under one global threshold the widest layer
     goes first (Hayou et al. 2021, section 3.2).
+
+    Source: Han, Pool, Tran, Dally, "Learning both Weights and Connections for Efficient Neural Networks" (2015), for
+    trained networks; at initialisation it is MBP of Hayou et al. 2021.
 
     Cost: no pass through the model.
 
@@ -31,5 +35,5 @@ class Magnitude:
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
     ) -> dict[str, Tensor]:
-        """Scores for the weights of `masks`, or for all prunable weights."""
-        return {name: tensor.abs() for name, tensor in effective_weights(model, masks).items()}
+        """Scores for the weights of `masks`, or for all prunable weights, in float32 or finer."""
+        return {name: fine(tensor).abs() for name, tensor in effective_weights(model, masks).items()}

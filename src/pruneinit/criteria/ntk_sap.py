@@ -13,18 +13,28 @@ from pruneinit.batch import Batches, batch_size, blame, describe, each, mapped, 
 from pruneinit.criteria.checks import at_least_one, positive
 from pruneinit.criteria.products import Parts, Tensors, filled, fine, leaves, mean, warn_unseen
 from pruneinit.draw import normal
-from pruneinit.errors import InputError
+from pruneinit.errors import InputError, check_seed
 from pruneinit.functional import Norm, call, effective_weights, scoring_mode
 from pruneinit.masks import Masks
+from pruneinit.processes import gathered, groups_of, place, together
 from pruneinit.seeds import derived
+from pruneinit.sharded import require_whole
 from pruneinit.survivors import current_masks
 
 Outputs = Callable[[nn.Module, Any], Tensor]
+Shapes = tuple[int, list[tuple[tuple[int, ...], torch.dtype]]]
 
 
 def first_of(model: nn.Module, batch: Any) -> Tensor:
-    """The outputs used where nothing else is given: `model(x)` for a batch `(x, y)`."""
-    output: Tensor = model(batch[0])
+    """The outputs used where nothing else is given: `model(x)` for a batch `x` or `(x, ...)`.
+
+    Raises:
+        InputError: The batch is something else.
+    """
+    if not isinstance(batch, (Tensor, tuple, list)):
+        kind = type(batch).__name__
+        raise InputError(f"expected batches (inputs, labels), got a {kind}: pass NtkSap(outputs=...) for such batches")
+    output: Tensor = model(batch if isinstance(batch, Tensor) else batch[0])
     return output
 
 
@@ -44,7 +54,8 @@ class NtkSap:
     examples are cut, and each pass normalises as `norm` says.
 
     Cost: `samples` times two forward and two backward passes over the batches, each round; memory for the graphs of two
-    passes of one batch, and for four copies of the weights.
+    passes of one batch, and for four copies of the weights. Of a model that several processes share, each draws the
+    noise for the examples of all, so that the scores are those of one process.
 
     Attributes:
         rounds: How many times `prune` scores and selects; each has random numbers of its own.
@@ -77,6 +88,7 @@ class NtkSap:
         at_least_one("rounds", self.rounds)
         at_least_one("samples", self.samples)
         positive("epsilon", self.epsilon)
+        check_seed(self.seed)
 
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
@@ -86,7 +98,11 @@ class NtkSap:
         Raises:
             InputError: There are no batches, one does not fit, or the outputs are not one tensor of finite numbers.
         """
-        data = list(each(batches))
+        require_whole(model)
+        groups = groups_of(model)
+        data = together(lambda: list(each(batches)), groups)
+        # One after the other, as one process would have them: its noise is drawn for all of them, on all processes.
+        every, mine = gathered([_drawable(batch) for batch in data], groups), place(groups)
         with scoring_mode(model, self.norm):
             dense = effective_weights(model, None)
             values = {name: dense[name] for name in effective_weights(model, masks)}
@@ -100,8 +116,8 @@ class NtkSap:
                 steps = {n: self.epsilon * _normal(value, generator) for n, value in values.items()}
                 near = {n: kept[n] * w for n, w in weights.items()}
                 far = {n: kept[n] * (w + steps[n]) for n, w in weights.items()}
-                inputs = [noisy(batch, generator) if self.noise else batch for batch in data]
-                parts = mean(inputs, lambda batch: self._sensitivity(model, batch, near, far))  # noqa: B023
+                inputs = _noise_of(mine, every, data, generator) if self.noise else data
+                parts = mean(model, inputs, lambda batch: self._sensitivity(model, batch, near, far), values)  # noqa: B023
                 if number == 0:
                     warn_unseen(parts, values)
                 total = {n: total[n] + part / self.samples for n, part in filled(parts, values).items()}
@@ -165,15 +181,39 @@ def noisy(batch: Any, generator: Generator) -> Any:
         >>> bool(x.all()), y.tolist()
         (True, [0, 1, 2, 3])
     """
+    return _noisy(batch, _drawn(_drawable(batch), generator))
+
+
+def _noise_of(mine: int, every: list[list[Shapes]], data: list[Any], generator: Generator) -> list[Any]:
+    """This process's batches with noise, and the generator as far as after that of all processes."""
+    found: list[Any] = []
+    for rank, shapes in enumerate(every):
+        for number, some in enumerate(shapes):
+            noise = _drawn(some, generator)
+            if rank == mine:
+                found.append(_noisy(data[number], noise))
+    return found
+
+
+def _noisy(batch: Any, noise: list[Tensor]) -> Any:
+    size, fresh = batch_size(batch), iter(noise)
+    return mapped(lambda leaf: next(fresh).to(leaf.device) if _is_replaced(leaf, size) else leaf, batch)
+
+
+def _drawable(batch: Any) -> Shapes:
+    """How many examples a batch has, and the shape and type of each thing that is drawn for one."""
     size = batch_size(batch)
+    return size, [(tuple(leaf.shape[1:]), leaf.dtype) for leaf in tensors(batch) if _is_replaced(leaf, size)]
 
-    def replaceable(leaf: Any) -> bool:
-        return isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dim() > 0 and len(leaf) == size
 
-    wanted = [leaf for leaf in tensors(batch) if replaceable(leaf)]
-    drawn = [[normal(tuple(leaf.shape[1:]), generator, leaf.dtype) for leaf in wanted] for _ in range(size)]
-    fresh = iter([torch.stack(new).to(leaf.device) for new, leaf in zip(zip(*drawn, strict=True), wanted, strict=True)])
-    return mapped(lambda leaf: next(fresh) if replaceable(leaf) else leaf, batch)
+def _drawn(shapes: Shapes, generator: Generator) -> list[Tensor]:
+    size, wanted = shapes
+    examples = [[normal(shape, generator, dtype) for shape, dtype in wanted] for _ in range(size)]
+    return [torch.stack(parts) for parts in zip(*examples, strict=True)]
+
+
+def _is_replaced(leaf: Any, size: int) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dim() > 0 and len(leaf) == size
 
 
 def _kept(model: nn.Module, values: Tensors, masks: Masks | None) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +14,16 @@ from pruneinit.batch import Batches, each
 from pruneinit.criteria.checks import at_least_one
 from pruneinit.criteria.products import (
     Parts,
-    _require_second_derivatives,
     filled,
     fine,
     mean,
+    require_second_derivatives,
     twice_differentiable,
     warn_if_zero,
+    warn_unseen,
 )
-from pruneinit.errors import InputError
-from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scalar, scoring_mode
+from pruneinit.errors import InputError, check_seed
+from pruneinit.functional import Loss, Norm, call, cross_entropy, differentiable, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.seeds import derived
 
@@ -68,14 +70,21 @@ class Obd:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         at_least_one("samples", self.samples)
-        if not isinstance(self.exact_up_to, int) or isinstance(self.exact_up_to, bool) or self.exact_up_to < 0:
+        if (
+            not isinstance(self.exact_up_to, numbers.Integral)
+            or isinstance(self.exact_up_to, bool)
+            or self.exact_up_to < 0
+        ):
             raise InputError(f"exact_up_to must be a whole number, at least 0, got {self.exact_up_to!r}")
 
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
     ) -> dict[str, Tensor]:
-        """Scores for the weights of `masks`, or for all prunable weights. A warning says if all of them are 0.
+        """Scores for the weights of `masks`, or for all prunable weights.
+
+        A warning names the weights that the loss does not depend on, or says that all scores are 0.
 
         Raises:
             InputError: There are no batches, one does not fit, the loss is not finite, or an operation has no second
@@ -83,26 +92,29 @@ class Obd:
         """
         with scoring_mode(model, self.norm), twice_differentiable(model):
             weights = {name: tensor.requires_grad_() for name, tensor in effective_weights(model, masks).items()}
-            diagonal = filled(mean(each(batches), lambda batch: self._diagonal(model, batch, weights)), weights)
+            found = mean(model, each(batches), lambda batch: self._diagonal(model, batch, weights), weights)
+        warn_unseen(found, weights)
         scores = {}
-        for name, curvature in diagonal.items():
+        for name, curvature in filled(found, weights).items():
             weight = fine(weights[name].detach())
             scores[name] = 0.5 * (curvature * weight) * weight
         warn_if_zero(scores)
         return scores
 
     def _diagonal(self, model: nn.Module, batch: Any, weights: Mapping[str, Tensor]) -> Parts:
-        """The diagonal of the Hessian on one batch, where a weight is not zero; None where all of it is zero."""
+        """The diagonal of the Hessian on one batch, where a weight is not zero; None where the loss does not see it."""
 
-        def differentiate(net: nn.Module, batch: Any) -> dict[str, Tensor | None]:
+        def differentiate(net: nn.Module, batch: Any) -> Parts:
             # While the weights here still stand in for the model's: checkpointed blocks run again in here.
-            value = scalar(loss(net, batch), batch)
+            value = differentiable(loss(net, batch), batch)
             try:
                 slopes = torch.autograd.grad(value, list(weights.values()), create_graph=True, allow_unused=True)
+                seen = {n: s for n, s in zip(weights, slopes, strict=True) if s is not None}
                 # A gradient that depends on no parameter at all has no graph.
-                curved = {n: s for n, s in zip(weights, slopes, strict=True) if s is not None and s.requires_grad}
-                _require_second_derivatives(curved.values())
-                return dict.fromkeys(weights) | self._curvature(curved, weights)
+                curved = {n: s for n, s in seen.items() if s.requires_grad}
+                require_second_derivatives(curved.values())
+                flat = {n: torch.zeros_like(s) for n, s in seen.items() if n not in curved}
+                return dict.fromkeys(weights) | flat | self._curvature(curved, weights)
             except RuntimeError as error:
                 raise InputError(
                     "Obd needs second derivatives, and an operation of the model or of the loss has none: "

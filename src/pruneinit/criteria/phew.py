@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches, batch_size, each, mapped
-from pruneinit.errors import InputError
+from pruneinit.errors import InputError, check_seed
 from pruneinit.functional import Loss, call, cross_entropy, effective_weights, scoring_mode
 from pruneinit.masks import Masks
+from pruneinit.processes import groups_of, together
 from pruneinit.reach import reacher
 from pruneinit.seeds import derived
 from pruneinit.walks import Walker, first_visits
@@ -59,8 +61,9 @@ class Phew:
     loss: Loss = cross_entropy
 
     def __post_init__(self) -> None:
-        """See that the coverage is one."""
-        number = isinstance(self.coverage, (int, float)) and not isinstance(self.coverage, bool)
+        """See that the coverage and the seed are such."""
+        check_seed(self.seed)
+        number = isinstance(self.coverage, numbers.Real) and not isinstance(self.coverage, bool)
         if not number or not 0 < self.coverage <= 1:
             raise InputError(f"coverage must be a number in (0, 1], got {self.coverage!r}")
 
@@ -73,7 +76,9 @@ class Phew:
             InputError: There are no batches, one does not fit the model, a weight is not finite, or the paths through
                 an operation cannot be walked.
         """
-        batch = _first(next(iter(each(batches))))
+        return together(lambda: self._scores(model, _first(next(iter(each(batches)))), masks), groups_of(model))
+
+    def _scores(self, model: nn.Module, batch: Any, masks: Masks | None) -> dict[str, Tensor]:
         values = effective_weights(model, None) | effective_weights(model, masks)
         for name, value in values.items():
             if not bool(value.isfinite().all()):

@@ -14,9 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pruneinit.batch import batch_size, blame
 from pruneinit.criteria.twice import Twice
 from pruneinit.errors import InputError
-from pruneinit.functional import Loss, call, scalar
+from pruneinit.functional import Loss, call, differentiable
 from pruneinit.masks import Masks
+from pruneinit.processes import averaged, gathered, groups_of
 from pruneinit.reparametrize import factor
+from pruneinit.sharded import require_whole
 from pruneinit.survivors import current_masks
 from pruneinit.weights import uncompiled
 
@@ -52,23 +54,45 @@ def leaves(tensors: Tensors, like: Tensors) -> dict[str, Tensor]:
     return {name: t.detach().to(like[name].dtype, copy=True).requires_grad_() for name, t in tensors.items()}
 
 
-def mean(batches: Iterable[Any], part: Callable[[Any], Parts]) -> dict[str, Tensor | None]:
+def mean(
+    model: nn.Module, batches: Iterable[Any], part: Callable[[Any], Parts], like: Tensors
+) -> dict[str, Tensor | None]:
     """The mean of `part(batch)` over batches that count by their number of examples.
 
+    Of a model that several processes share it is the mean over the batches of all, and the same bits on all of them.
+
     Args:
-        batches: At least one.
-        part: What to average; None counts as zeros.
+        model: As the criterion was given it, which says whether it is shared.
+        batches: At least one. They are read, and `part` is called, on each process by itself.
+        part: What to average, for each name of `like`; None counts as zeros. It must not wait for other processes.
+        like: Tensors of the parts' shapes and, where they are no finer, types.
 
     Returns:
         Tensors in float32 or finer, None where every part is.
 
     Raises:
-        InputError: A part is not finite because its batch is not.
+        InputError: A part is not finite because its batch is not, or what reading the batches or `part` raises; on all
+            processes.
 
     Example:
-        >>> mean([torch.ones(3), torch.full((1,), 5.0)], lambda batch: {"w": batch.mean()})
+        >>> batches = [torch.ones(3), torch.full((1,), 5.0)]
+        >>> mean(nn.Linear(1, 1), batches, lambda batch: {"w": batch.mean()}, {"w": torch.zeros(())})
         {'w': tensor(2.)}
     """
+    unseen: list[str] = []
+
+    def own() -> tuple[dict[str, Tensor], int]:
+        parts, examples = _own_mean(batches, part)
+        unseen.extend(name for name in like if parts[name] is None)
+        return filled(parts, like), examples
+
+    found = averaged(model, own)
+    everywhere = set(unseen).intersection(*gathered(unseen, groups_of(model)))
+    return {name: None if name in everywhere else value for name, value in found.items()}
+
+
+def _own_mean(batches: Iterable[Any], part: Callable[[Any], Parts]) -> tuple[dict[str, Tensor | None], int]:
+    """The mean over the batches of this process, and the number of their examples."""
     total: dict[str, Tensor | None] = {}
     examples = 0
     for batch in batches:
@@ -83,7 +107,7 @@ def mean(batches: Iterable[Any], part: Callable[[Any], Parts]) -> dict[str, Tens
                 total[name] = None if value is None else fine(value) * share
             else:  # not in place: two weights may be given one and the same tensor
                 total[name] = before.lerp(torch.zeros_like(before) if value is None else fine(value), share)
-    return total
+    return total, examples
 
 
 def gradient(model: nn.Module, batch: Any, loss: Loss, tensors: Tensors) -> Parts:
@@ -91,7 +115,7 @@ def gradient(model: nn.Module, batch: Any, loss: Loss, tensors: Tensors) -> Part
 
     def differentiate(net: nn.Module, batch: Any) -> tuple[Tensor | None, ...]:
         # While they stand in for the weights: checkpointed blocks run a second time in here.
-        return torch.autograd.grad(scalar(loss(net, batch), batch), list(tensors.values()), allow_unused=True)
+        return torch.autograd.grad(differentiable(loss(net, batch), batch), list(tensors.values()), allow_unused=True)
 
     return dict(zip(tensors, call(model, batch, differentiate, tensors), strict=True))
 
@@ -114,7 +138,7 @@ def hessian_product(
 
     def differentiate(net: nn.Module, batch: Any) -> Sequence[Tensor | None]:
         with Twice():
-            return bend(scalar(loss(net, batch), batch))
+            return bend(differentiable(loss(net, batch), batch))
 
     def bend(value: Tensor) -> Sequence[Tensor | None]:
         try:
@@ -125,7 +149,7 @@ def hessian_product(
             curved = {n: s for n, s in found.items() if n in along and s is not None and s.requires_grad}
             if not curved:  # the loss is linear in every tensor
                 return [None] * len(tensors)
-            _require_second_derivatives(curved.values())
+            require_second_derivatives(curved.values())
             seeds = [along[name].to(slope.dtype) for name, slope in curved.items()]
             return torch.autograd.grad(list(curved.values()), list(tensors.values()), seeds, allow_unused=True)
         except RuntimeError as error:
@@ -198,14 +222,19 @@ def warn_if_zero(scores: Tensors) -> None:
 
 @contextmanager
 def twice_differentiable(model: nn.Module) -> Iterator[None]:
-    """Let PyTorch choose implementations that have a second derivative, where it has some that do not."""
+    """Let PyTorch choose implementations that have a second derivative, where it has some that do not.
+
+    Raises:
+        InputError: The model is sharded.
+    """
+    require_whole(model)
     # Fused attention and cuDNN's recurrent layers have a first derivative only.
     recurrent = any(isinstance(module, nn.RNNBase) for module in uncompiled(model).modules())
     with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext():
         yield
 
 
-def _require_second_derivatives(slopes: Iterable[Tensor]) -> None:
+def require_second_derivatives(slopes: Iterable[Tensor]) -> None:
     """See that no operation behind the slopes was declared to have a first derivative only.
 
     PyTorch leaves a node in the graph that raises when it is run, but `torch.autograd.grad` runs only nodes that lead

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,9 @@ from pruneinit.criteria.products import (
 from pruneinit.errors import InputError
 from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights, scoring_mode
 from pruneinit.masks import Masks
+from pruneinit.processes import groups_of, together
 from pruneinit.reparametrize import stored, tied_names
+from pruneinit.sharded import require_whole
 from pruneinit.weights import weight
 
 
@@ -50,6 +53,7 @@ class ProsPr:
     Attributes:
         steps: k, how many steps of SGD. So at least k + 1 batches are needed: the first k train, and L is the mean loss
             over all that follow. To use one batch for everything, give it k + 1 times.
+            Of a model that several processes share, the i-th batches of all of them together are the i-th batch.
         learning_rate: α.
         momentum: μ, in [0, 1).
         norm: `"batch"` or `"running"`: which statistics batch normalisation uses. Must be given for a model that has
@@ -73,7 +77,7 @@ class ProsPr:
     def __post_init__(self) -> None:
         at_least_one("steps", self.steps)
         positive("learning_rate", self.learning_rate)
-        if isinstance(self.momentum, bool) or not isinstance(self.momentum, (int, float)) or not 0 <= self.momentum < 1:
+        if isinstance(self.momentum, bool) or not isinstance(self.momentum, numbers.Real) or not 0 <= self.momentum < 1:
             raise InputError(f"momentum must be a number in [0, 1), got {self.momentum!r}")
 
     def __call__(
@@ -85,12 +89,8 @@ class ProsPr:
             InputError: There are too few batches, one does not fit, a loss is not finite, or an operation has no second
                 derivative.
         """
-        data = list(each(batches))
-        if len(data) <= self.steps:
-            raise InputError(
-                f"ProsPr(steps={self.steps}) needs at least {self.steps + 1} batches, one for each step and one "
-                f"for the loss after them, got {len(data)}: give more or smaller ones, or take fewer steps"
-            )
+        require_whole(model)
+        data = together(lambda: self._enough(batches), groups_of(model))
         with scoring_mode(model, self.norm), twice_differentiable(model):
             weights = effective_weights(model, masks)
             tensors = weights | _others(model, weights)
@@ -108,11 +108,20 @@ class ProsPr:
         warn_if_zero(found)
         return found
 
+    def _enough(self, batches: Batches | None) -> list[Any]:
+        data = list(each(batches))
+        if len(data) <= self.steps:
+            raise InputError(
+                f"ProsPr(steps={self.steps}) needs at least {self.steps + 1} batches, one for each step and one "
+                f"for the loss after them, got {len(data)}: give more or smaller ones, or take fewer steps"
+            )
+        return data
+
     def _slopes(self, model: nn.Module, batches: list[Any], point: Tensors, like: Tensors, number: int) -> Parts:
         """The gradient of the mean loss after `number` steps, where the model has the tensors of `point`."""
         variables = leaves(point, like)
         try:
-            return mean(batches, lambda batch: gradient(model, batch, self.loss, variables))
+            return mean(model, batches, lambda batch: gradient(model, batch, self.loss, variables), like)
         except InputError as error:
             if number == 0:
                 raise
@@ -133,10 +142,12 @@ class ProsPr:
         pull = _zeros(path[0])  # the derivative by the velocity
         for point, batch in reversed(list(zip(path[:-1], batches, strict=True))):
             pull = {n: self.momentum * pull[n] - self.learning_rate * speed[n] * slope for n, slope in slopes.items()}
-            variables = leaves(point, like)
-            bent = hessian_product(model, batch, self.loss, variables, pull)
+            bent = self._bent(model, batch, leaves(point, like), pull)
             slopes = {n: slopes[n] + b for n, b in filled(bent, point).items()}
         return slopes
+
+    def _bent(self, model: nn.Module, batch: Any, variables: Tensors, pull: Tensors) -> Parts:
+        return mean(model, [batch], lambda one: hessian_product(model, one, self.loss, variables, pull), variables)
 
 
 def _others(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pruneinit.batch import Batches, batch_size, each
 from pruneinit.errors import InputError
-from pruneinit.functional import Loss, Norm, eager, fitting, scalar, scoring_mode
+from pruneinit.functional import Loss, Norm, differentiable, eager, fitting, scoring_mode
 from pruneinit.masks import Masks, check_masks
 from pruneinit.processes import Groups, gathered, groups_of, together
 from pruneinit.reparametrize import chain, stored
@@ -141,7 +141,7 @@ def _backward(model: nn.Module, loss: Loss, batch: Any, share: float, groups: Gr
     value, failure = torch.zeros(()), None  # an error is raised where all can hear of it
     try:
         with fitting(batch):
-            value = scalar(loss(model, batch), batch)
+            value = differentiable(loss(model, batch), batch)
             if not value.requires_grad:
                 raise RuntimeError("the loss does not depend on the model")
     except Exception as error:

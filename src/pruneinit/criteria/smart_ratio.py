@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches
-from pruneinit.errors import InputError
-from pruneinit.masks import Masks
+from pruneinit.errors import InputError, check_seed
+from pruneinit.masks import Masks, check_masks
 from pruneinit.reparametrize import stored
 from pruneinit.seeds import derived
+from pruneinit.sharded import matching, whole
 from pruneinit.weights import listed
 
 
@@ -31,7 +33,8 @@ class SmartRatio:
     Source: Su, Chen, Cai, Wu, Gao, Wang, Lee, "Sanity-Checking Pruning Methods: Random Tickets can Win the Jackpot"
     (2020).
 
-    Cost: no pass through the model; a permutation and float64 scores, 16 bytes a weight.
+    Cost: no pass through the model; a permutation and float64 scores, 16 bytes a weight. Of a sharded model every
+    process draws each layer whole, and keeps its part.
 
     Attributes:
         seed: Of the random numbers; the same seed gives the same scores on every device.
@@ -51,16 +54,18 @@ class SmartRatio:
     power: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.last <= 1:
-            raise InputError(f"last must be a density in [0, 1], got {self.last}")
-        if not 0 <= self.power < math.inf:
-            raise InputError(f"power must be a finite number, at least 0, got {self.power}")
+        check_seed(self.seed)
+        if not _is_number(self.last) or not 0 <= self.last <= 1:
+            raise InputError(f"last must be a density in [0, 1], got {self.last!r}")
+        if not _is_number(self.power) or not 0 <= self.power < math.inf:
+            raise InputError(f"power must be a finite number, at least 0, got {self.power!r}")
 
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
     ) -> dict[str, Tensor]:
         """Scores for the weights of `masks`, or for all prunable weights; 0 for what the masks remove."""
         weights = listed(model)
+        check_masks(masks or {}, {name: found.shape for name, found in weights.items()})
         depth = len(weights)
         last = next((name for name in list(weights)[::-1] if weights[name].kind == "linear"), None)
         ratios = {
@@ -80,8 +85,8 @@ class SmartRatio:
                 score = torch.where(first, above * (1 + 1 / place), below / place)
             else:
                 score = ratios[name] * size / (place - 0.5)
-            kept = None if masks is None else masks[name].cpu()
-            scores[name] = self._spread(name, score, weights[name].shape, kept).to(stored(model, name).device)
+            kept = None if masks is None else whole(masks[name]).cpu()
+            scores[name] = matching(self._spread(name, score, weights[name].shape, kept), stored(model, name))
         return scores
 
     def _spread(self, name: str, score: Tensor, shape: tuple[int, ...], kept: Tensor | None) -> Tensor:
@@ -91,3 +96,7 @@ class SmartRatio:
         if kept is not None:
             order = order[kept.reshape(-1)[order]]
         return torch.zeros_like(score).scatter_(0, order, score[: order.numel()]).reshape(shape)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

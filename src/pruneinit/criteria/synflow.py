@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from pruneinit.batch import Batches, batch_size, each, mapped, tensors
 from pruneinit.calls import opened
-from pruneinit.errors import InputError
+from pruneinit.errors import check_rounds
 from pruneinit.flow import Flow, total
 from pruneinit.functional import call, effective_weights, scoring_mode
 from pruneinit.masks import Masks
+from pruneinit.processes import groups_of, together
 from pruneinit.reparametrize import tied_names
 from pruneinit.weights import plain_name, uncompiled, weight
 
@@ -49,8 +50,8 @@ class SynFlow:
     Source: Tanaka, Kunin, Yamins, Ganguli, "Pruning neural networks without any data by iteratively conserving synaptic
     flow" (2020). Their code leaves nonlinearities in, which pass on positive numbers where they are ReLU.
 
-    **Cost: one forward and backward pass of one example in each round; memory for the absolute values of the
-    parameters and one gradient of the weights.**
+    Cost: one forward and backward pass of one example in each round; memory for the absolute values of the
+    parameters and one gradient of the weights.
 
     Attributes:
         rounds: How many times `prune` is to score and select.
@@ -68,8 +69,7 @@ class SynFlow:
     output: Callable[[nn.Module, Any], Any] = inputs_only
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rounds, int) or isinstance(self.rounds, bool) or self.rounds < 1:
-            raise InputError(f"rounds must be a whole number, at least 1, got {self.rounds!r}")
+        check_rounds(self.rounds)
 
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
@@ -81,7 +81,16 @@ class SynFlow:
         Raises:
             InputError: There are no batches, the first does not fit the model, or the output cannot be followed.
         """
-        batch = next(iter(each(batches)))
+        scores = together(lambda: self._scores(model, next(iter(each(batches))), masks), groups_of(model))
+        if not any(bool(score.any()) for score in scores.values()):
+            warnings.warn(
+                "every score is 0, so that masks would go by position alone: nothing flows from the input to the "
+                "output; keep more weights",
+                stacklevel=2,
+            )
+        return scores
+
+    def _scores(self, model: nn.Module, batch: Any, masks: Masks | None) -> dict[str, Tensor]:
         with scoring_mode(model, "running"):
             weights = effective_weights(model, masks)
             others = _others(model, weights)
@@ -106,14 +115,7 @@ class SynFlow:
                         opened(torch.autograd.backward)(flowing, inputs=list(leaves.values()))
                 return flowing.detach()
 
-            scores = _shares(leaves, call(model, batch, differentiate, leaves | others))
-        if not any(bool(score.any()) for score in scores.values()):
-            warnings.warn(
-                "every score is 0, so that masks would go by position alone: nothing flows from the input to the "
-                "output; keep more weights",
-                stacklevel=2,
-            )
-        return scores
+            return _shares(leaves, call(model, batch, differentiate, leaves | others))
 
 
 def _ones(batch: Any, dtype: torch.dtype) -> Any:
