@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"pruneinit: error: {error}", file=sys.stderr)
             return _ERROR
     except KeyboardInterrupt:
-        hint = "; the same command goes on from the last whole epoch" if command in ("run", "compare") else ""
+        hint = {"sweep": "; the same command goes on with the cells that are missing"}.get(command or "", "")
+        if command in ("run", "compare"):
+            hint = "; the same command goes on from the last whole epoch"
         print(f"pruneinit: interrupted{hint}", file=sys.stderr)
         return _INTERRUPTED
 
@@ -74,6 +76,49 @@ def _compare(settings: Namespace) -> None:
     write_comparison(runs, page, title=title)
     console.print(result_table([(label, read_run(folder)) for label, folder in runs], title=title))
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
+
+
+def _sweep(settings: Namespace) -> None:
+    from pruneinit.errors import InputError
+    from pruneinit.experiments import Cell, Grid, Result
+    from pruneinit.experiments.executors import cores, processes, serial
+    from pruneinit.experiments.sweep import Standing, export, standing, sweep
+
+    part, _, parts = settings.shard.partition("/")
+    if not (part.isdecimal() and parts.isdecimal()):
+        raise InputError(f"shard must be i/n, such as 1/4, got {settings.shard!r}")
+    shard = int(part), int(parts)
+    workers = cores() if settings.workers is None else settings.workers
+    if workers < 1:
+        raise InputError(f"workers must be 1 or more, got {workers}")
+    grid = Grid.from_yaml(settings.grid)
+    folder = Path(settings.out) / grid.name
+    before = standing(grid, folder, shard)
+    found = len(before.cells) - len(before.missing)
+    _say(f"{grid.name}: {len(before.cells)} cells, {found} there already, {len(before.failed)} of them failed")
+    if before.left_out:
+        _say(f"{grid.name}: {before.left_out} results of other versions or altered ones are left out")
+
+    def on_result(now: Standing, cell: Cell, result: Result) -> None:
+        told = result.why if result.failed else f"test accuracy {result.test_accuracy:.1%}"
+        _say(f"{len(now.cells) - len(now.missing)}/{len(now.cells)} {cell}: {told}, {result.seconds:.1f} s")
+
+    now = sweep(
+        grid,
+        folder,
+        executor=serial() if workers == 1 else processes(workers),
+        shard=shard,
+        retry=settings.retry,
+        data_root=settings.data_dir,
+        device=settings.device,
+        on_result=on_result,
+    )
+    _say(f"{grid.name}: {len(now.done)} done, {len(now.failed)} failed, {len(now.missing)} missing")
+    for version, count in now.versions.items():
+        _say(f"{count} by {version}")
+    if len(now.versions) > 1:
+        _say("results of several versions of the code are in one folder: compare them with care")
+    _console().print(f"results: {export(folder)}", soft_wrap=True, highlight=False)
 
 
 def _diagnose(settings: Namespace) -> int:
@@ -186,6 +231,7 @@ def _report(settings: Namespace) -> None:
 _COMMANDS: dict[str, tuple[str, Callable[[Namespace], int | None]]] = {
     "run": ("carry out one recipe: initialise, prune, rescale, train, save, report", _run),
     "compare": ("prune the same network three ways, and show what the Edge of Chaos is for", _compare),
+    "sweep": ("carry out what is missing of a grid of recipes, in several processes", _sweep),
     "diagnose": ("will it train? Look at a pruned network before training it, and at what would help", _diagnose),
     "edge": ("Edge-of-Chaos points and phase diagrams of activations", _edge),
     "data": ("list, download and check data sets", _data),

@@ -111,6 +111,18 @@ def _run_flags(parser: Command) -> None:
     parser.add_argument("--force", action=ActionYesNo, default=False, help="Begin anew, also what is finished.")
 
 
+def _sweep_flags(parser: Command) -> None:
+    parser.add_argument("grid", type=str, metavar="GRID.yaml", help="The grid: name, recipe, rows, over, choose.")
+    parser.add_argument("--out", metavar="FOLDER", type=str, default="sweeps", help="The folder of all sweeps.")
+    parser.add_argument("--workers", type=int | None, default=None, help="Processes [as many as cores]")
+    parser.add_argument("--shard", type=str, default="1/1", help="Only the i-th of n parts, i/n, for job arrays.")
+    parser.add_argument("--retry", action=ActionYesNo, default=False, help="Compute anew what has failed.")
+    parser.add_argument(
+        "--data_dir", metavar="FOLDER", type=str | None, default=None, help="Where data sets are [$PRUNEINIT_DATA]"
+    )
+    parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda or cuda:1 [a GPU if there is one]")
+
+
 def _diagnose_flags(parser: Command) -> None:
     parser.add_argument(
         "network",
@@ -158,6 +170,7 @@ def _report_flags(parser: Command) -> None:
 _FLAGS: dict[str, Callable[[Command], None]] = {
     "run": _run_flags,
     "compare": _run_flags,
+    "sweep": _sweep_flags,
     "diagnose": _diagnose_flags,
     "edge": _edge_flags,
     "data": _data_flags,

@@ -1,10 +1,24 @@
-"""Recipes, and the runs made from them."""
+"""Recipes, the runs made from them, and sweeps over grids of them."""
 
+from pruneinit.experiments.cell import Result, run_one
 from pruneinit.experiments.compare import three_ways, without_chosen
+from pruneinit.experiments.grid import Cell, Grid
 from pruneinit.experiments.look import look
 from pruneinit.experiments.pace import Pace
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.experiments.run import run
 from pruneinit.experiments.start import Start
 
-__all__ = ["Pace", "Recipe", "Start", "look", "run", "three_ways", "without_chosen"]
+__all__ = [
+    "Cell",
+    "Grid",
+    "Pace",
+    "Recipe",
+    "Result",
+    "Start",
+    "look",
+    "run",
+    "run_one",
+    "three_ways",
+    "without_chosen",
+]

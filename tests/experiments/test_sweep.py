@@ -1,0 +1,184 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pruneinit.cli import main
+from pruneinit.errors import InputError
+from pruneinit.experiments import run
+from pruneinit.experiments import sweep as sweeps
+from pruneinit.experiments.cell import run_one
+from pruneinit.experiments.executors import processes
+from pruneinit.experiments.grid import Grid
+from pruneinit.experiments.sweep import export, read, standing, sweep
+
+SHARED = {"depth": 3, "width": 16, "training": {"epochs": 1, "augment": False}}
+GRID = Grid("g", SHARED, over={"sparsity": [0.5, 0.9], "seed": [0, 1]})
+
+
+def numbers(results):
+    return {name: (r.test_accuracy, r.survivors, r.densities) for name, r in results.items()}
+
+
+def test_a_cell_has_the_numbers_of_a_run(tmp_path):
+    (cell, *_) = GRID.cells()
+    result = run_one(cell.recipe, device="cpu")
+    folder = run(cell.recipe, tmp_path, device="cpu")
+    events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    (ended,) = [event for event in events if event["event"] == "result"]
+    assert result.test_accuracy == ended["test_accuracy"]
+    assert result.survivors == ended["survivors"]
+
+
+def test_what_is_there_is_not_computed_again_and_an_exported_file_is_enough(tmp_path):
+    first = sweep(GRID, tmp_path / "a", device="cpu")
+    assert len(first.done) == 4
+    seen = []
+    sweep(GRID, tmp_path / "a", device="cpu", on_result=lambda now, cell, result: seen.append(cell))
+    assert not seen
+    lines = export(tmp_path / "a").read_text()
+    assert [json.loads(line)["cell"] for line in lines.splitlines()] == sorted(first.results)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "cells.jsonl").write_text(lines)
+    assert numbers(sweep(GRID, tmp_path / "b", device="cpu").results) == numbers(first.results)
+    assert not (tmp_path / "b" / "cells").exists()
+
+
+def test_workers_shards_and_one_process_give_the_same_numbers(tmp_path):
+    alone = sweep(GRID, tmp_path / "a", device="cpu").results
+    assert numbers(sweep(GRID, tmp_path / "b", executor=processes(2), device="cpu").results) == numbers(alone)
+    parts = [sweep(GRID, tmp_path / "c", shard=(i, 3), device="cpu") for i in (1, 2, 3)]
+    assert sum(len(part.cells) for part in parts) == 4
+    assert numbers(read(tmp_path / "c")[0]) == numbers(alone)
+    with pytest.raises(InputError, match="a shard must be i/n"):
+        standing(GRID, tmp_path, (4, 3))
+
+
+def test_a_cell_that_fails_is_recorded_and_can_be_tried_again(tmp_path, monkeypatch):
+    real = sweeps.run_one
+
+    def broken(recipe, **where):
+        if recipe.seed == 1:
+            monkeypatch.setattr("pruneinit.experiments.cell.train", lambda *a, **k: 1 / 0)
+        try:
+            return real(recipe, **where)
+        finally:
+            monkeypatch.undo()
+            monkeypatch.setattr(sweeps, "run_one", broken)
+
+    monkeypatch.setattr(sweeps, "run_one", broken)
+    now = sweep(GRID, tmp_path, device="cpu")
+    assert (len(now.done), len(now.failed)) == (2, 2)
+    assert all("ZeroDivisionError" in now.results[cell.hash].why for cell in now.failed)
+    monkeypatch.undo()
+    assert len(sweep(GRID, tmp_path, device="cpu").failed) == 2
+    assert len(sweep(GRID, tmp_path, device="cpu", retry=True).done) == 4
+
+
+def test_results_of_another_version_are_left_out_and_counted(tmp_path):
+    sweep(GRID, tmp_path, device="cpu")
+    file = next((tmp_path / "cells").glob("*.json"))
+    values = json.loads(file.read_text())
+    values["recipe"]["width"] = 17  # as a recipe of before would have had another hash
+    file.write_text(json.dumps(values))
+    now = standing(GRID, tmp_path)
+    assert (len(now.done), len(now.missing), now.left_out) == (3, 1, 1)
+    assert len(sweep(GRID, tmp_path, device="cpu").done) == 4
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    sweep(GRID, tmp_path, device="cpu")
+    file = next((tmp_path / "cells").glob("*.json"))
+    file.write_text("{")
+    with pytest.raises(InputError, match=f"{file.name} is damaged: it is not whole JSON"):
+        standing(GRID, tmp_path)
+
+
+def test_nothing_is_computed_of_a_grid_that_is_partly_impossible(tmp_path):
+    grid = Grid("g", SHARED, rows={"a": {"model": "mlp"}, "b": {"model": "mpl"}})
+    with pytest.raises(InputError, match="mpl"):
+        sweep(grid, tmp_path / "x", device="cpu")
+    assert not (tmp_path / "x").exists()
+
+
+SCRIPT = """
+import sys
+from pruneinit.experiments.grid import Grid
+from pruneinit.experiments.sweep import sweep
+from pruneinit.experiments.executors import processes
+shared = {"depth": 3, "width": 16, "training": {"epochs": 1, "augment": False}}
+grid = Grid("g", shared, over={"sparsity": [0.5, 0.9], "seed": [0, 1]})
+def told(now, cell, result):
+    print(cell.hash, flush=True)
+sweep(grid, sys.argv[1], executor=processes(2), device="cpu", on_result=told)
+"""
+
+
+def begun(folder):
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], stdout=subprocess.PIPE, start_new_session=True)
+
+
+def test_a_killed_sweep_loses_nothing_and_doubles_nothing(tmp_path):
+    undisturbed = numbers(sweep(GRID, tmp_path / "a", device="cpu").results)
+    for wait in (0, 1):
+        process = begun(tmp_path / "b")
+        for _ in range(wait):
+            process.stdout.readline()
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    kept = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "b" / "cells").glob("*.json")}
+    assert kept
+    assert numbers(sweep(GRID, tmp_path / "b", device="cpu").results) == undisturbed
+    assert all((tmp_path / "b" / "cells" / name).stat().st_mtime_ns == when for name, when in kept.items())
+    assert sorted(path.name for path in (tmp_path / "b" / "cells").iterdir()) == sorted(
+        f"{n}.json" for n in undisturbed
+    )
+
+
+def test_two_sweeps_at_once_compute_each_cell_once(tmp_path):
+    pair = [begun(tmp_path) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0]
+    results, left_out = read(tmp_path)
+    assert (len(results), left_out) == (4, 0)
+    assert b"" not in [line for output in outputs for line in output.splitlines()]
+
+
+YAML = """
+name: small
+recipe: {depth: 3, width: 16, training: {epochs: 1, augment: false}}
+over: {sparsity: [0.5, 0.9]}
+"""
+
+
+def test_the_command_carries_out_what_is_missing_and_exports_it(tmp_path, capsys):
+    (tmp_path / "grid.yaml").write_text(YAML)
+    command = ["sweep", str(tmp_path / "grid.yaml"), "--out", str(tmp_path), "--workers", "1", "--device", "cpu"]
+    assert main(command) == 0
+    first = capsys.readouterr().out
+    assert "small: 2 cells, 0 there already" in first
+    assert "2/2 sparsity=0.9: test accuracy" in first
+    assert len((tmp_path / "small" / "cells.jsonl").read_text().splitlines()) == 2
+    assert main(command) == 0
+    assert "small: 2 cells, 2 there already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (["--shard", "4/3"], "shard must be i/n"),
+        (["--shard", "a"], "shard must be i/n"),
+        (["--workers", "0"], "workers"),
+    ],
+)
+def test_what_the_command_refuses(tmp_path, capsys, change, message):
+    (tmp_path / "grid.yaml").write_text(YAML)
+    assert main(["sweep", str(tmp_path / "grid.yaml"), "--out", str(tmp_path), *change]) == 2
+    assert message in capsys.readouterr().err
+    assert main(["sweep", str(tmp_path / "none.yaml")]) == 2
+    assert "cannot read the grid" in capsys.readouterr().err
