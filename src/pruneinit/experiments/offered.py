@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -27,10 +27,23 @@ from pruneinit.criteria import (
     SynFlow,
 )
 from pruneinit.errors import InputError
+from pruneinit.functional import Norm
 from pruneinit.masks import Masks
 
-if TYPE_CHECKING:
-    from pruneinit.experiments.recipe import Recipe
+
+class Settings(Protocol):
+    """What a criterion takes from a recipe, which itself asks here what it can name."""
+
+    @property
+    def criterion(self) -> str: ...  # noqa: D102
+    @property
+    def rounds(self) -> int | None: ...  # noqa: D102
+    @property
+    def sparsity(self) -> float: ...  # noqa: D102
+    @property
+    def norm(self) -> Norm: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,7 @@ class Cut:
         return self.criterion(model, pieces, masks)
 
 
-OFFERED: Mapping[str, Callable[[Recipe], Criterion]] = {
+OFFERED: Mapping[str, Callable[[Settings], Criterion]] = {
     "random": lambda recipe: Random(seed=recipe.seed),
     "magnitude": lambda recipe: Magnitude(),
     "snip": lambda recipe: Snip(norm=recipe.norm),
@@ -82,7 +95,7 @@ OFFERED: Mapping[str, Callable[[Recipe], Criterion]] = {
 }
 
 
-def criterion(recipe: Recipe) -> Criterion:
+def criterion(recipe: Settings) -> Criterion:
     """The recipe's criterion with its settings; the recipe prunes.
 
     Example:
@@ -93,7 +106,7 @@ def criterion(recipe: Recipe) -> Criterion:
     return OFFERED[recipe.criterion](recipe)
 
 
-def rounds(recipe: Recipe) -> int:
+def rounds(recipe: Settings) -> int:
     """How many rounds the recipe prunes in: its own, or those of its criterion, 1 where it has none.
 
     Example:
