@@ -11,7 +11,7 @@ from pruneinit.cli import main
 from pruneinit.errors import InputError
 from pruneinit.experiments import run
 from pruneinit.experiments import sweep as sweeps
-from pruneinit.experiments.cell import run_one
+from pruneinit.experiments.cell import failed, run_one
 from pruneinit.experiments.executors import processes
 from pruneinit.experiments.grid import Grid
 from pruneinit.experiments.sweep import export, read, standing, sweep
@@ -88,6 +88,17 @@ def test_results_of_another_version_are_left_out_and_counted(tmp_path):
     now = standing(GRID, tmp_path)
     assert (len(now.done), len(now.missing), now.left_out) == (3, 1, 1)
     assert len(sweep(GRID, tmp_path, device="cpu").done) == 4
+
+
+def test_nothing_is_exported_and_read_as_nothing(tmp_path):
+    assert export(tmp_path).read_text() == ""
+    assert read(tmp_path) == ({}, 0)
+
+
+def test_an_exported_traceback_may_hold_any_character(tmp_path):
+    (cell, *_) = GRID.cells()
+    (tmp_path / "cells.jsonl").write_text(failed(cell.recipe, "a\u2028b\x85c").to_json() + "\n", encoding="utf-8")
+    assert read(tmp_path)[0][cell.hash].traceback == "a\u2028b\x85c"
 
 
 def test_a_damaged_file_is_named(tmp_path):

@@ -227,7 +227,10 @@ def _texts(folder: Path) -> Iterator[tuple[str, str, str]]:
     try:
         exported = folder / EXPORTED
         if exported.is_file():
-            for number, line in enumerate(exported.read_text(encoding="utf-8").splitlines(), start=1):
+            # Not splitlines: a traceback may hold other characters that end a line, such as U+2028.
+            text = exported.read_text(encoding="utf-8").removesuffix("\n")
+            lines = text.split("\n") if text else []
+            for number, line in enumerate(lines, start=1):
                 yield "", f"{exported}, line {number},", line
         for file in sorted((folder / CELLS).glob("[!.]*.json")):
             yield file.stem, str(file), file.read_text(encoding="utf-8")
