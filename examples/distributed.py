@@ -1,7 +1,7 @@
 """Prune over several processes, with DistributedDataParallel and with fully_shard.
 
 torchrun --nproc_per_node=2 examples/distributed.py FOLDER writes the masks of both ways to FOLDER; they are the same.
-On GPUs take "nccl" and "cuda" where it says "gloo" and "cpu".
+On GPUs take "cuda" where it says "cpu".
 """
 
 import sys
@@ -15,6 +15,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import pruneinit as pi
+from pruneinit.train import distributed
 
 
 def network() -> nn.Sequential:
@@ -55,7 +56,6 @@ def sharded(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    dist.init_process_group("gloo")
-    replicated(Path(sys.argv[1]))
-    sharded(Path(sys.argv[1]))
-    dist.destroy_process_group()
+    with distributed("cpu"):  # joins the processes of torchrun, and leaves them in good order
+        replicated(Path(sys.argv[1]))
+        sharded(Path(sys.argv[1]))

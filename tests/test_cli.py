@@ -10,8 +10,9 @@ import time
 import pytest
 import yaml
 
-from pruneinit.cli import _bar, main
+from pruneinit.cli import main
 from pruneinit.experiments import Pace, Recipe
+from pruneinit.screen import bar
 from pruneinit.train import Training
 
 SMALL = ["--depth", "3", "--width", "16", "--score_images", "32", "--training.augment", "false", "--device", "cpu"]
@@ -391,12 +392,12 @@ def test_a_folder_of_no_runs_is_no_place_for_an_index(tmp_path, capsys):
 
 def test_the_time_left_is_known_though_steps_take_long():
     now = [0.0]
-    bar = _bar(disable=True, get_time=lambda: now[0])
-    task = bar.add_task("", total=10, note="")
+    shown = bar(disable=True, get_time=lambda: now[0])
+    task = shown.add_task("", total=10, note="")
     for step in (1, 2, 3):
         now[0] += 100.0
-        bar.update(task, completed=step)
-    assert bar.tasks[0].time_remaining == pytest.approx(700, abs=100)
+        shown.update(task, completed=step)
+    assert shown.tasks[0].time_remaining == pytest.approx(700, abs=100)
 
 
 def test_ctrl_c_ends_with_130_and_the_run_goes_on_later(tmp_path):

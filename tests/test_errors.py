@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import pruneinit as pi
-from pruneinit.errors import InputError, check_rounds, check_sparsity
+from pruneinit.errors import InputError, check_sparsity, check_whole
 from pruneinit.seeds import derived
 
 
@@ -33,8 +33,8 @@ def test_a_possible_sparsity_is_given_back():
 def test_numpy_numbers_are_numbers():
     assert check_sparsity(np.float32(0.5)) == 0.5
     assert check_sparsity(np.int64(0)) == 0.0
-    assert check_rounds(np.int64(2)) == 2
-    assert type(check_rounds(np.int64(2))) is int
+    assert check_whole("rounds", np.int64(2)) == 2
+    assert type(check_whole("rounds", np.int64(2))) is int
 
 
 @pytest.mark.parametrize("seed", [None, "a", 1.0, True])

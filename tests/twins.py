@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-import pruneinit as pi
 from problems import Problem
 
 
@@ -20,36 +19,6 @@ def plain_model(problem: Problem, masks: dict[str, Tensor] | None = None) -> nn.
         parameter = model.get_parameter(name)
         parameter.data = parameter.data * mask
     return model
-
-
-def random_masks(model: nn.Module, seed: int = 3) -> pi.Masks:
-    generator = torch.Generator().manual_seed(seed)
-    return pi.Masks({n: torch.rand(w.shape, generator=generator) < 0.6 for n, w in pi.prunable(model).items()})
-
-
-def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-9) -> None:
-    assert list(found) == list(expected)
-    assert any(bool(score.any()) for score in expected.values())
-    for name, score in expected.items():
-        assert found[name].shape == score.shape
-        assert (found[name] - score).abs().max() <= tolerance * score.abs().max(), name
-
-
-def snapshot(model: nn.Module):
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    modes = [module.training for module in model.modules()]
-    hooks = [len(module._forward_hooks) for module in model.modules()]
-    return state, modes, hooks, [p.requires_grad for p in model.parameters()], torch.get_rng_state()
-
-
-def assert_untouched(model: nn.Module, before) -> None:
-    state, modes, hooks, trainable, rng = before
-    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
-    assert [module.training for module in model.modules()] == modes
-    assert [len(module._forward_hooks) for module in model.modules()] == hooks
-    assert [p.requires_grad for p in model.parameters()] == trainable
-    assert all(p.grad is None for p in model.parameters())
-    assert torch.equal(torch.get_rng_state(), rng)
 
 
 class Recurrent(nn.Module):

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 import pruneinit as pi
 from problems import IDS, PROBLEMS
 from pruneinit.sharded import matching
+from pruneinit.train import distributed
 
 NETWORKS = ["dense", "running-norm", "tied-weights", "layer-run-twice", "attention"]
 RIVAL_NETWORKS = ["dense", "running-norm", "tied-weights"]
@@ -502,6 +503,5 @@ def run(folder: Path) -> None:
 if __name__ == "__main__":
     warnings.simplefilter("error")
     torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    stuck() if sys.argv[1] == "stuck" else run(Path(sys.argv[2]))
-    dist.destroy_process_group()
+    with distributed("cpu"):
+        stuck() if sys.argv[1] == "stuck" else run(Path(sys.argv[2]))

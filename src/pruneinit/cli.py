@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pruneinit.screen import open_console, progress, say
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
     from rich.console import Console
-    from rich.progress import Progress
 
     from pruneinit.experiments import Recipe
 
@@ -52,7 +52,7 @@ def _run(settings: Namespace) -> None:
     from pruneinit.report import read_run, result_table
 
     folder = _carry_out(_recipe(settings), settings)
-    console = _console()
+    console = open_console()
     console.print(result_table([(folder.name, read_run(folder))]))
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
@@ -64,7 +64,7 @@ def _compare(settings: Namespace) -> None:
     from pruneinit.report import read_run, result_table, write_comparison
 
     recipe, left_out = without_chosen(_recipe(settings), in_files(settings.config))
-    console = _console()
+    console = open_console()
     if left_out:
         line = f"a comparison chooses for itself what the recipe says of {', '.join(left_out)}"
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -95,13 +95,13 @@ def _sweep(settings: Namespace) -> None:
     folder = Path(settings.out) / grid.name
     before = standing(grid, folder, shard)
     found = len(before.cells) - len(before.missing)
-    _say(f"{grid.name}: {len(before.cells)} cells, {found} there already, {len(before.failed)} of them failed")
+    say(f"{grid.name}: {len(before.cells)} cells, {found} there already, {len(before.failed)} of them failed")
     if before.left_out:
-        _say(f"{grid.name}: {before.left_out} results of other versions or altered ones are left out")
+        say(f"{grid.name}: {before.left_out} results of other versions or altered ones are left out")
 
     def on_result(now: Standing, cell: Cell, result: Result) -> None:
         told = result.why if result.failed else f"test accuracy {result.test_accuracy:.1%}"
-        _say(f"{len(now.cells) - len(now.missing)}/{len(now.cells)} {cell}: {told}, {result.seconds:.1f} s")
+        say(f"{len(now.cells) - len(now.missing)}/{len(now.cells)} {cell}: {told}, {result.seconds:.1f} s")
 
     now = sweep(
         grid,
@@ -113,12 +113,12 @@ def _sweep(settings: Namespace) -> None:
         device=settings.device,
         on_result=on_result,
     )
-    _say(f"{grid.name}: {len(now.done)} done, {len(now.failed)} failed, {len(now.missing)} missing")
+    say(f"{grid.name}: {len(now.done)} done, {len(now.failed)} failed, {len(now.missing)} missing")
     for version, count in now.versions.items():
-        _say(f"{count} by {version}")
+        say(f"{count} by {version}")
     if len(now.versions) > 1:
-        _say("results of several versions of the code are in one folder: compare them with care")
-    _console().print(f"results: {export(folder)}", soft_wrap=True, highlight=False)
+        say("results of several versions of the code are in one folder: compare them with care")
+    open_console().print(f"results: {export(folder)}", soft_wrap=True, highlight=False)
 
 
 def _diagnose(settings: Namespace) -> int:
@@ -133,7 +133,7 @@ def _diagnose(settings: Namespace) -> int:
         device = world.device
     found = look(recipe, builder=settings.network, data_root=settings.data_dir, device=device)
     title = f"{settings.network or recipe.model} on {recipe.data}, {100 * found.sparsity:.4g} % removed"
-    console = _console()
+    console = open_console()
     console.print(diagnosis_table(found, title=title))
     for name, value in facts(found):
         console.print(f"{name}: {value}", highlight=False)
@@ -157,7 +157,7 @@ def _edge(settings: Namespace) -> None:
         check_page(settings.out, len(names))  # before the work
     edges = find_edges(names, numbers("sigma_b", settings.sigma_b))
     page = None if settings.out is None else write_edges(edges, settings.out)
-    console = _console()
+    console = open_console()
     console.print(edge_table(edges))
     for line in (line for one in edges for line in one.lacking):
         console.print(line, highlight=False)
@@ -172,7 +172,7 @@ def _data(settings: Namespace) -> None:
     from pruneinit.data import DATASETS, data_root, download, load
     from pruneinit.errors import InputError, unknown
 
-    console = _console()
+    console = open_console()
     root = data_root(settings.data_dir)
     for name in settings.names:
         if name not in DATASETS:
@@ -183,7 +183,7 @@ def _data(settings: Namespace) -> None:
         raise InputError(f"name the data sets to {settings.action}: some of {', '.join(DATASETS)}")
     for name in settings.names:
         if settings.action == "download":
-            with _progress(f"download {name}") as advance:
+            with progress(f"download {name}") as advance:
                 download(name, root, progress=lambda file, done, size: advance(done, size or 0, file))
         found = load(name, root)
         console.print(f"{name}: {len(found.train):,} + {len(found.test):,} images of {found.shape}", highlight=False)
@@ -225,7 +225,7 @@ def _report(settings: Namespace) -> None:
             with contextlib.suppress(InputError):  # the index names the runs that cannot be read, and why
                 write_report(recipe.parent)
     page = write_report(folder) if single else write_index(folder)
-    _console().print(f"report: {page}", soft_wrap=True, highlight=False)
+    open_console().print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
 _COMMANDS: dict[str, tuple[str, Callable[[Namespace], int | None]]] = {
@@ -240,15 +240,6 @@ _COMMANDS: dict[str, tuple[str, Callable[[Namespace], int | None]]] = {
 
 
 # -- helpers ---------------------------------------------------------------------------------------------------------
-
-
-def _console() -> Console:
-    """Where results are printed; under torchrun only the first process prints."""
-    from rich.console import Console
-
-    console = Console(quiet=os.environ.get("RANK", "0") != "0")
-    console.on_broken_pipe = _fall_silent  # type: ignore[method-assign]  # not the exit code 1 of rich
-    return console
 
 
 def _recipe(settings: Namespace) -> Recipe:
@@ -269,23 +260,23 @@ def _carry_out(recipe: Recipe, settings: Namespace, label: str = "") -> Path:
     from pruneinit.train import Epoch
 
     name, epochs = label or recipe.name, recipe.training.epochs
-    with _progress(name) as advance:
+    with progress(name) as advance:
         latest, pace = [""], Pace(epochs)
 
         def on_start(start: Start) -> None:
             if start.state != "new":
-                _say(f"{name}: {start}")
+                say(f"{name}: {start}")
 
         def on_step(epoch: int, step: int, steps: int, loss: float) -> None:
             advance((epoch - 1) * steps + step, epochs * steps, latest[0])
             line = pace(epoch, step, steps)
             if line is not None and not sys.stdout.isatty():
-                _say(f"{name}: {line}")
+                say(f"{name}: {line}")
 
         def on_epoch(epoch: Epoch) -> None:
             latest[0] = f"test accuracy {epoch.test_accuracy:.1%}"
             if not sys.stdout.isatty():
-                _say(f"{name}: epoch {epoch.epoch}/{epochs}, loss {epoch.train_loss:.4g}, {latest[0]}")
+                say(f"{name}: epoch {epoch.epoch}/{epochs}, loss {epoch.train_loss:.4g}, {latest[0]}")
 
         return run(
             recipe,
@@ -297,36 +288,6 @@ def _carry_out(recipe: Recipe, settings: Namespace, label: str = "") -> Path:
             on_epoch=on_epoch,
             on_step=on_step,
         )
-
-
-def _say(line: str) -> None:
-    """Print a line at once. Where nobody reads any more (`| head`), the run goes on in silence."""
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        _fall_silent()
-
-
-def _fall_silent() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextlib.contextmanager
-def _progress(label: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar with the time left on a terminal, nothing in a log."""
-    from rich.markup import escape
-
-    with _bar(disable=not sys.stdout.isatty()) as progress:
-        task = progress.add_task(escape(label), total=None, note="")
-        yield lambda done, total, note: progress.update(task, completed=done, total=total or None, note=escape(note))
-
-
-def _bar(**options: Any) -> Progress:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    # Rich forgets what is older than 30 seconds, and with it the speed of steps or files that take longer than that.
-    return Progress(*columns, speed_estimate_period=3600, **options)
 
 
 if __name__ == "__main__":

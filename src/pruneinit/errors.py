@@ -7,6 +7,7 @@ while a mistake of ours still shows its traceback.
 from __future__ import annotations
 
 import difflib
+import math
 import numbers
 import sys
 from collections.abc import Iterable
@@ -49,18 +50,34 @@ def check_sparsity(sparsity: float) -> float:
     raise InputError(f"sparsity must be in [0, 1), got {sparsity:g}{hint}")
 
 
-def check_rounds(rounds: int) -> int:
-    """Return `rounds` if it is a whole number of at least 1, else raise `InputError`.
+def check_whole(name: str, value: int) -> int:
+    """Return `value` if it is a whole number of at least 1, else raise `InputError`.
 
     Example:
-        >>> check_rounds(0)
+        >>> check_whole("rounds", 0)
         Traceback (most recent call last):
         ...
         pruneinit.errors.InputError: rounds must be a whole number, at least 1, got 0
     """
-    if not isinstance(rounds, numbers.Integral) or isinstance(rounds, bool) or rounds < 1:
-        raise InputError(f"rounds must be a whole number, at least 1, got {rounds!r}")
-    return int(rounds)
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} must be a whole number, at least 1, got {value!r}")
+    return int(value)
+
+
+def check_positive(name: str, value: float) -> None:
+    """See that a hyper-parameter is a finite number above 0.
+
+    Raises:
+        InputError: It is not.
+
+    Example:
+        >>> check_positive("temperature", 0)
+        Traceback (most recent call last):
+        ...
+        pruneinit.errors.InputError: temperature must be a number above 0, got 0
+    """
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise InputError(f"{name} must be a number above 0, got {value!r}")
 
 
 def check_seed(seed: int) -> int:

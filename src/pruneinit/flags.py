@@ -92,6 +92,13 @@ def in_files(paths: Sequence[object] | None) -> dict[str, object]:
 # -- flags -----------------------------------------------------------------------------------------------------------
 
 
+def _place_flags(parser: Command) -> None:
+    parser.add_argument(
+        "--data_dir", metavar="FOLDER", type=str | None, default=None, help="Where data sets are [$PRUNEINIT_DATA]"
+    )
+    parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda or cuda:1 [a GPU if there is one]")
+
+
 def _recipe_flags(parser: Command) -> None:
     from pruneinit.experiments import Recipe
 
@@ -99,10 +106,7 @@ def _recipe_flags(parser: Command) -> None:
         "--config", action="config", metavar="FILE", help="A recipe in YAML; flags that follow override it."
     )
     parser.add_class_arguments(Recipe)
-    parser.add_argument(
-        "--data_dir", metavar="FOLDER", type=str | None, default=None, help="Where data sets are [$PRUNEINIT_DATA]"
-    )
-    parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda or cuda:1 [a GPU if there is one]")
+    _place_flags(parser)
 
 
 def _run_flags(parser: Command) -> None:
@@ -117,10 +121,7 @@ def _sweep_flags(parser: Command) -> None:
     parser.add_argument("--workers", type=int | None, default=None, help="Processes [as many as cores]")
     parser.add_argument("--shard", type=str, default="1/1", help="Only the i-th of n parts, i/n, for job arrays.")
     parser.add_argument("--retry", action=ActionYesNo, default=False, help="Compute anew what has failed.")
-    parser.add_argument(
-        "--data_dir", metavar="FOLDER", type=str | None, default=None, help="Where data sets are [$PRUNEINIT_DATA]"
-    )
-    parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda or cuda:1 [a GPU if there is one]")
+    _place_flags(parser)
 
 
 def _diagnose_flags(parser: Command) -> None:

@@ -11,7 +11,7 @@ from pruneinit.batch import Batches, each
 from pruneinit.choice import Choice
 from pruneinit.collapse import check_layers, losable
 from pruneinit.criteria import Criterion
-from pruneinit.errors import InputError, check_rounds, check_sparsity
+from pruneinit.errors import InputError, check_sparsity, check_whole
 from pruneinit.functional import cross_entropy
 from pruneinit.masks import Masks
 from pruneinit.processes import agreed, groups_of, require_same, together
@@ -135,7 +135,7 @@ def prune(
     _check_criterion(criterion)
     if not isinstance(scope, (str, Mapping)):
         raise InputError(f"scope must be the name of one, or densities by the names of weights, got {scope!r}")
-    rounds = check_rounds(getattr(criterion, "rounds", 1) if rounds is None else rounds)
+    rounds = check_whole("rounds", getattr(criterion, "rounds", 1) if rounds is None else rounds)
     if rounds > 1 and (sparsity is None or not isinstance(scope, str)):
         raise InputError("several rounds need a sparsity and a named scope; with given densities use rounds=1")
     if sparsity is not None:

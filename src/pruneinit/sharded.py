@@ -85,8 +85,8 @@ def require_whole(model: nn.Module) -> None:
     """
     if name := next((name for name, p in model.named_parameters() if is_sharded(p)), None):
         raise InputError(
-            f"{name} is a DTensor, and a sharded model can only be scored, with Snip, Magnitude and Random: do this "
-            "before sharding it, or wrap it in DistributedDataParallel"
+            f"{name} is a DTensor, and a sharded model can only be scored, with Snip, IterativeSnip, Force, Magnitude, "
+            "Lamp, SmartRatio and Random: do this before sharding it, or wrap it in DistributedDataParallel"
         )
 
 

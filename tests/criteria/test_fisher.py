@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 import pruneinit as pi
 from problems import IDS, PROBLEMS
-from scoring import assert_close, assert_untouched, snapshot, some_masks
+from scoring import assert_close, assert_untouched, random_masks, snapshot
 
 APART = [problem for problem in PROBLEMS if problem.norm != "batch"]
 
@@ -34,7 +34,7 @@ def twin(model, batch, masks=None):
 @pytest.mark.parametrize("chunk", [1, 3, 100])
 def test_fisher_is_the_mean_over_examples_of_the_square_of_their_own_gradients(problem, masked, chunk):
     model, batch = problem.model(), problem.batch()
-    masks = some_masks(model) if masked else None
+    masks = random_masks(model) if masked else None
     expected = twin(problem.model(), batch, masks)
     assert_close(pi.Fisher(norm=problem.norm, chunk=chunk)(model, [batch], masks), expected)
 
@@ -184,7 +184,7 @@ def test_bfloat16_models_are_scored_in_float64():
 def test_a_sparsified_model_has_the_scores_of_the_masked_dense_one():
     problem = PROBLEMS[IDS.index("tied-weights")]
     model, batch = problem.model(), problem.batch()
-    masks = some_masks(model)
+    masks = random_masks(model)
     expected = pi.Fisher()(model, [batch], masks)
     assert_close(pi.score(pi.sparsify_(model, masks), pi.Fisher(), [batch]), expected)
 
@@ -216,7 +216,7 @@ def test_checkpointed_blocks_are_recomputed_with_the_weights_that_are_scored():
 
     model = Checkpointed().double()
     batch = (torch.randn(8, 4, dtype=torch.float64), torch.randint(3, (8,)))
-    masks = some_masks(model)
+    masks = random_masks(model)
     found = pi.Fisher()(model, [batch], masks)
     expected = pi.Fisher()(model.body, [batch], pi.Masks({name[5:]: mask for name, mask in masks.items()}))
     assert_close({name[5:]: score for name, score in found.items()}, expected)

@@ -8,6 +8,7 @@ import pruneinit as pi
 from problems import IDS, PROBLEMS, Problem
 from pruneinit.criteria.gradients import gradients
 from pruneinit.weights import prunable
+from scoring import assert_untouched, random_masks, snapshot
 
 
 def twin(problem: Problem, model: nn.Module, batch, masks=None) -> dict[str, torch.Tensor]:
@@ -23,27 +24,6 @@ def twin(problem: Problem, model: nn.Module, batch, masks=None) -> dict[str, tor
     model.zero_grad()
     functional.cross_entropy(model(batch[0]), batch[1]).backward()
     return {name: parameter.grad for name, parameter in weights.items()}
-
-
-def random_masks(model: nn.Module, seed: int = 3) -> pi.Masks:
-    generator = torch.Generator().manual_seed(seed)
-    return pi.Masks({n: torch.rand(w.shape, generator=generator) < 0.6 for n, w in prunable(model).items()})
-
-
-def snapshot(model: nn.Module):
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    modes = [module.training for module in model.modules()]
-    grads = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
-    return state, modes, grads, torch.get_rng_state()
-
-
-def assert_untouched(model: nn.Module, before) -> None:
-    state, modes, grads, rng = before
-    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
-    assert [module.training for module in model.modules()] == modes
-    for parameter, grad in zip(model.parameters(), grads, strict=True):
-        assert (parameter.grad is None) == (grad is None)
-    assert torch.equal(torch.get_rng_state(), rng)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)

@@ -8,7 +8,7 @@ from torch import nn
 
 import pruneinit as pi
 from problems import IDS, PROBLEMS
-from scoring import assert_untouched, snapshot, some_masks
+from scoring import assert_untouched, random_masks, snapshot
 
 
 def twin(values: list[float]) -> list[float]:
@@ -26,7 +26,7 @@ def twin(values: list[float]) -> list[float]:
 @pytest.mark.parametrize("masked", [False, True], ids=["dense", "masked"])
 def test_lamp_is_the_part_of_what_is_not_smaller(problem, masked):
     model = problem.model()
-    masks = some_masks(model) if masked else None
+    masks = random_masks(model) if masked else None
     found = pi.Lamp()(model, masks=masks)
     for name in pi.prunable(model):
         weight = model.get_parameter(name).detach() * (masks[name] if masked else 1)
@@ -91,7 +91,7 @@ def test_bfloat16_weights_get_float32_scores():
 
 def test_a_sparsified_model_has_the_scores_of_the_masked_dense_one_and_is_left_alone():
     model = PROBLEMS[IDS.index("tied-weights")].model()
-    masks = some_masks(model)
+    masks = random_masks(model)
     expected = pi.Lamp()(model, masks=masks)
     sparse = pi.sparsify_(model, masks)
     before = snapshot(sparse)

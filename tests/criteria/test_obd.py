@@ -7,7 +7,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import pruneinit as pi
 from problems import IDS, PROBLEMS
 from pruneinit.seeds import derived
-from scoring import assert_close, assert_untouched, snapshot, some_masks
+from scoring import assert_close, assert_untouched, random_masks, snapshot
 from twins import Checkpointed, Coarse, Half, Recurrent, Transformer, plain_model
 
 
@@ -55,7 +55,7 @@ def estimate_twin(model, batch, samples, seed):
 @pytest.mark.parametrize("masked", [False, True], ids=["dense", "masked"])
 def test_exact_scores_are_those_of_the_whole_hessian(problem, masked):
     batch = problem.batch()
-    masks = some_masks(problem.model()) if masked else None
+    masks = random_masks(problem.model()) if masked else None
     expected = exact_twin(plain_model(problem, masks), batch)
     found = pi.Obd(norm=problem.norm, exact_up_to=10_000)(problem.model(), [batch], masks)
     assert_close(found, expected)
@@ -65,7 +65,7 @@ def test_exact_scores_are_those_of_the_whole_hessian(problem, masked):
 @pytest.mark.parametrize("masked", [False, True], ids=["dense", "masked"])
 def test_estimates_are_those_of_the_same_signs_through_the_whole_hessian(problem, masked):
     batch = problem.batch()
-    masks = some_masks(problem.model()) if masked else None
+    masks = random_masks(problem.model()) if masked else None
     expected = estimate_twin(plain_model(problem, masks), batch, samples=3, seed=7)
     found = pi.Obd(norm=problem.norm, exact_up_to=0, samples=3, seed=7)(problem.model(), [batch], masks)
     assert_close(found, expected)
@@ -125,7 +125,7 @@ def test_scoring_leaves_the_model_exactly_as_it_was(problem):
 def test_a_sparsified_model_has_the_scores_of_the_masked_dense_one():
     problem = PROBLEMS[IDS.index("tied-weights")]
     model, batch = problem.model(), problem.batch()
-    masks = some_masks(model)
+    masks = random_masks(model)
     for obd in (pi.Obd(samples=2, exact_up_to=0), pi.Obd()):
         expected = obd(model, [batch], masks)
         sparse = pi.sparsify_(problem.model(), masks)

@@ -9,7 +9,7 @@ from torch import nn
 
 import pruneinit as pi
 from problems import IDS, PROBLEMS
-from scoring import assert_untouched, snapshot, some_masks
+from scoring import assert_untouched, random_masks, snapshot
 
 
 def ratio(layer: int, depth: int, power: int = 0) -> float:
@@ -51,7 +51,7 @@ def test_one_threshold_gives_the_explicit_counts_up_to_a_weight(sizes, share, po
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=5), st.floats(0, 1), st.integers(0, 99))
 def test_what_masks_leave_is_shared_out_by_the_same_ratios(sizes, share, seed):
     model = mlp(sizes)
-    within = some_masks(model, seed)
+    within = random_masks(model, seed)
     keep = round(share * within.kept)
     scores = pi.SmartRatio()(model, masks=within)
     assert all(not scores[name][~within[name]].any() and (scores[name][within[name]] > 0).all() for name in scores)
@@ -128,7 +128,7 @@ def test_impossible_settings_are_refused(settings):
 
 def test_a_sparsified_model_is_scored_where_it_has_survivors_and_left_alone():
     model = PROBLEMS[IDS.index("tied-weights")].model()
-    masks = some_masks(model)
+    masks = random_masks(model)
     expected = pi.SmartRatio()(model, masks=masks)
     sparse = pi.sparsify_(model, masks)
     before = snapshot(sparse)

@@ -10,6 +10,7 @@ from torch.nn import functional
 import pruneinit as pi
 from problems import IDS, PROBLEMS
 from pruneinit.weights import prunable
+from scoring import assert_close, random_masks
 
 
 class Averaging(nn.Module):
@@ -49,17 +50,6 @@ def twin(monkeypatch, model: nn.Module, shape, masks=None) -> dict[str, torch.Te
     flow.backward()
     names = prunable(model)
     return {n: (p.detach() * p.grad / flow.detach()) for n, p in net.named_parameters() if n in names}
-
-
-def random_masks(model, seed=3, density=0.6):
-    generator = torch.Generator().manual_seed(seed)
-    return pi.Masks({n: torch.rand(w.shape, generator=generator) < density for n, w in prunable(model).items()})
-
-
-def assert_close(found, expected, tolerance=1e-9):
-    assert found.keys() == expected.keys()
-    for name in expected:
-        assert (found[name] - expected[name]).abs().max() <= tolerance * expected[name].abs().max(), name
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)

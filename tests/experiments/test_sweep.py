@@ -133,6 +133,24 @@ def begun(folder):
     return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], stdout=subprocess.PIPE, start_new_session=True)
 
 
+def test_processes_that_die_at_once_end_in_failed_cells_and_not_in_an_endless_loop(monkeypatch):
+    class Broken:
+        """What loky is where no worker can start."""
+
+        BrokenProcessPool = RuntimeError
+
+        class ProcessPoolExecutor:
+            def __init__(self, *args, **options): ...
+            def shutdown(self, **options): ...
+            def submit(self, *work):
+                raise Broken.BrokenProcessPool
+
+    monkeypatch.setattr("pruneinit.experiments.executors._loky", lambda: Broken)
+    found = list(processes(2)(GRID.cells(), lambda cell: None))
+    assert [cell.hash for cell, _ in found] == [cell.hash for cell in GRID.cells()]
+    assert all("the process of this cell died" in result.why for _, result in found)
+
+
 def test_a_killed_sweep_loses_nothing_and_doubles_nothing(tmp_path):
     undisturbed = numbers(sweep(GRID, tmp_path / "a", device="cpu").results)
     for wait in (0, 1):

@@ -52,6 +52,16 @@ def _inputs(batch: Any) -> Any:
 
 _OWN: dict[str, Any] = {"loss": own_loss, "inputs": _inputs}
 
+_TOKENS = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1}
+_LLAMA = _TOKENS | {
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 96,
+    "max_position_embeddings": 32,
+}
+
 TEXTS = [
     Architecture(
         "GPT-2",
@@ -59,9 +69,7 @@ TEXTS = [
         _transformers(
             "GPT2LMHeadModel",
             "GPT2Config",
-            vocab_size=VOCABULARY,
-            bos_token_id=0,
-            eos_token_id=1,
+            **_TOKENS,
             n_positions=32,
             n_embd=48,
             n_layer=3,
@@ -76,9 +84,7 @@ TEXTS = [
         _transformers(
             "BertForSequenceClassification",
             "BertConfig",
-            vocab_size=VOCABULARY,
-            bos_token_id=0,
-            eos_token_id=1,
+            **_TOKENS,
             hidden_size=48,
             num_hidden_layers=3,
             num_attention_heads=4,
@@ -112,15 +118,7 @@ TEXTS = [
         _transformers(
             "LlamaForCausalLM",
             "LlamaConfig",
-            vocab_size=VOCABULARY,
-            bos_token_id=0,
-            eos_token_id=1,
-            hidden_size=48,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            intermediate_size=96,
-            max_position_embeddings=32,
+            **_LLAMA,
         ),
         _sentences,
         **_OWN,
@@ -131,15 +129,7 @@ TEXTS = [
         _transformers(
             "LlamaForCausalLM",
             "LlamaConfig",
-            vocab_size=VOCABULARY,
-            bos_token_id=0,
-            eos_token_id=1,
-            hidden_size=48,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            intermediate_size=96,
-            max_position_embeddings=32,
+            **_LLAMA,
             dtype=torch.bfloat16,
             tie_word_embeddings=True,
         ),

@@ -14,9 +14,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruneinit.batch import Batches, batch_size, describe, each, mapped, tensors
-from pruneinit.criteria.checks import at_least_one
-from pruneinit.criteria.products import Parts, filled, mean, warn_if_zero, warn_unseen
-from pruneinit.errors import InputError
+from pruneinit.criteria.products import Parts, filled, mean, unseen
+from pruneinit.criteria.unreached import warn_if_zero, warn_unreached
+from pruneinit.errors import InputError, check_whole
 from pruneinit.functional import (
     Loss,
     Norm,
@@ -63,7 +63,7 @@ class Fisher:
     chunk: int = 1
 
     def __post_init__(self) -> None:
-        at_least_one("chunk", self.chunk)
+        check_whole("chunk", self.chunk)
 
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
@@ -80,7 +80,7 @@ class Fisher:
         with scoring_mode(model, self.norm):
             weights = {name: tensor.requires_grad_() for name, tensor in effective_weights(model, masks).items()}
             found = mean(model, each(batches), lambda batch: self._mean_square(model, batch, weights), weights)
-        warn_unseen(found, weights)
+        warn_unreached(unseen(found, weights), len(weights))
         squares = filled(found, weights)
         scores = {name: 0.5 * weights[name].detach().double().square() * square for name, square in squares.items()}
         warn_if_zero(scores)

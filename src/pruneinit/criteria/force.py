@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pruneinit.batch import Batches
 from pruneinit.criteria.gradients import gradients
 from pruneinit.criteria.sensitivity import sensitivity_
-from pruneinit.errors import check_rounds
+from pruneinit.errors import check_whole
 from pruneinit.functional import Loss, Norm, cross_entropy
 from pruneinit.masks import Masks
 from pruneinit.weights import weight
@@ -52,7 +52,7 @@ class Force:
     loss: Loss = cross_entropy
 
     def __post_init__(self) -> None:
-        check_rounds(self.rounds)
+        check_whole("rounds", self.rounds)
 
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None

@@ -1,9 +1,8 @@
-"""Gradients of a loss with respect to a model's weights, and what is to be said where they are zero."""
+"""Gradients of a loss with respect to a model's weights."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -12,13 +11,13 @@ from torch import Tensor, nn
 
 from pruneinit.batch import Batches, batch_size, blame, each
 from pruneinit.criteria.sharded_gradients import sharded_gradients
+from pruneinit.criteria.unreached import warn_unreached
 from pruneinit.errors import InputError
 from pruneinit.functional import Loss, Norm, call, cross_entropy, differentiable, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.processes import gathered, groups_of, mean_over_processes, together
-from pruneinit.sharded import anywhere, is_sharded, local
+from pruneinit.sharded import is_sharded, local
 
-_NAMED = 3  # weights of a warning that are named; the others are counted
 _CHUNK = 1 << 17  # values at a time, so that temporaries stay in cache
 _CHUNK_ELSEWHERE = 1 << 24  # on an accelerator every chunk costs a launch
 
@@ -117,41 +116,6 @@ def _own(
             _blame_if_spoilt(batch, mean.values)
             examples += batch_size(batch)
     return {name: leaf.detach() for name, leaf in leaves.items()}, mean.values, examples
-
-
-def warn_unreached(names: Collection[str], total: int) -> None:
-    """Warn that the loss does not depend on the weights `names` of `total`; not where there are none, or where all are.
-
-    Example:
-        >>> import pytest
-        >>> with pytest.warns(UserWarning, match="does not depend on 1 of 2 weights, which score 0: head.weight;"):
-        ...     warn_unreached(["head.weight"], 2)
-    """
-    if not names or len(names) == total:
-        return
-    named = ", ".join(list(names)[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    warnings.warn(
-        f"the loss does not depend on {len(names)} of {total} weights, which score 0: {named}; leave them out with "
-        "exclude= to keep them whole, or use a loss that reaches them",
-        stacklevel=3,
-    )
-
-
-def warn_if_zero(scores: Mapping[str, Tensor]) -> None:
-    """Warn that every score is 0, where that is so.
-
-    Example:
-        >>> import pytest
-        >>> with pytest.warns(UserWarning, match="every score is 0"):
-        ...     warn_if_zero({"weight": torch.zeros(2, 2)})
-    """
-    nonzero = [name for name, score in scores.items() if any(bool(part.any()) for (part,) in slices(score))]
-    if not anywhere(nonzero, scores):
-        warnings.warn(
-            "every score is 0, so that masks would go by position alone: no gradient reaches a weight; check that "
-            "the inputs are not all zero, and what signal passes (diagnose)",
-            stacklevel=4,
-        )
 
 
 def slices(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

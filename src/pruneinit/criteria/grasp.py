@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches, each
-from pruneinit.criteria.checks import positive
 from pruneinit.criteria.products import (
     Parts,
     Tensors,
@@ -22,10 +21,10 @@ from pruneinit.criteria.products import (
     mean,
     speeds,
     twice_differentiable,
-    warn_if_zero,
-    warn_unseen,
+    unseen,
 )
-from pruneinit.errors import InputError
+from pruneinit.criteria.unreached import warn_if_zero, warn_unreached
+from pruneinit.errors import InputError, check_positive
 from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.processes import groups_of, together
@@ -68,7 +67,7 @@ class Grasp:
     loss: Loss = cross_entropy
 
     def __post_init__(self) -> None:
-        positive("temperature", self.temperature)
+        check_positive("temperature", self.temperature)
 
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None
@@ -87,7 +86,7 @@ class Grasp:
             speed = speeds(model, weights, masks)
 
             def flow(slopes: Parts) -> Tensors:
-                warn_unseen(slopes, weights)
+                warn_unreached(unseen(slopes, weights), len(weights))
                 return {name: speed[name] * slope for name, slope in slopes.items() if slope is not None}
 
             # With one batch in all, g and H g come from one graph.

@@ -10,10 +10,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from pruneinit.batch import Batches, batch_size, blame, describe, each, mapped, tensors
-from pruneinit.criteria.checks import at_least_one, positive
-from pruneinit.criteria.products import Parts, Tensors, filled, fine, leaves, mean, warn_unseen
+from pruneinit.criteria.products import Parts, Tensors, filled, fine, leaves, mean, unseen
+from pruneinit.criteria.unreached import warn_if_zero, warn_unreached
 from pruneinit.draw import normal
-from pruneinit.errors import InputError, check_seed
+from pruneinit.errors import InputError, check_positive, check_seed, check_whole
 from pruneinit.functional import Norm, call, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.processes import gathered, groups_of, place, together
@@ -85,9 +85,9 @@ class NtkSap:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least_one("rounds", self.rounds)
-        at_least_one("samples", self.samples)
-        positive("epsilon", self.epsilon)
+        check_whole("rounds", self.rounds)
+        check_whole("samples", self.samples)
+        check_positive("epsilon", self.epsilon)
         check_seed(self.seed)
 
     def __call__(
@@ -119,9 +119,11 @@ class NtkSap:
                 inputs = _noise_of(mine, every, data, generator) if self.noise else data
                 parts = mean(model, inputs, lambda batch: self._sensitivity(model, batch, near, far), values)  # noqa: B023
                 if number == 0:
-                    warn_unseen(parts, values)
+                    warn_unreached(unseen(parts, values), len(values))
                 total = {n: total[n] + part / self.samples for n, part in filled(parts, values).items()}
-        return {name: score.abs() for name, score in total.items()}
+        scores = {name: score.abs() for name, score in total.items()}
+        warn_if_zero(scores)
+        return scores
 
     def _sensitivity(self, model: nn.Module, batch: Any, near: Tensors, far: Tensors) -> Parts:
         """The derivative by the mask of the mean squared distance between the outputs under two sets of weights."""

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches, each
-from pruneinit.criteria.checks import at_least_one
 from pruneinit.criteria.products import (
     Parts,
     filled,
@@ -19,10 +18,10 @@ from pruneinit.criteria.products import (
     mean,
     require_second_derivatives,
     twice_differentiable,
-    warn_if_zero,
-    warn_unseen,
+    unseen,
 )
-from pruneinit.errors import InputError, check_seed
+from pruneinit.criteria.unreached import warn_if_zero, warn_unreached
+from pruneinit.errors import InputError, check_seed, check_whole
 from pruneinit.functional import Loss, Norm, call, cross_entropy, differentiable, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.seeds import derived
@@ -71,7 +70,7 @@ class Obd:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
-        at_least_one("samples", self.samples)
+        check_whole("samples", self.samples)
         if (
             not isinstance(self.exact_up_to, numbers.Integral)
             or isinstance(self.exact_up_to, bool)
@@ -93,7 +92,7 @@ class Obd:
         with scoring_mode(model, self.norm), twice_differentiable(model):
             weights = {name: tensor.requires_grad_() for name, tensor in effective_weights(model, masks).items()}
             found = mean(model, each(batches), lambda batch: self._diagonal(model, batch, weights), weights)
-        warn_unseen(found, weights)
+        warn_unreached(unseen(found, weights), len(weights))
         scores = {}
         for name, curvature in filled(found, weights).items():
             weight = fine(weights[name].detach())

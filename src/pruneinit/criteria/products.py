@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -18,14 +17,11 @@ from pruneinit.functional import Loss, call, differentiable
 from pruneinit.masks import Masks
 from pruneinit.processes import averaged, gathered, groups_of
 from pruneinit.reparametrize import factor
-from pruneinit.sharded import require_whole
 from pruneinit.survivors import current_masks
 from pruneinit.weights import uncompiled
 
 Tensors = Mapping[str, Tensor]
 Parts = Mapping[str, Tensor | None]  # None where nothing depends on the tensor of that name
-
-_NAMED = 3  # weights of a warning that are named; the others are counted
 
 
 def fine(tensor: Tensor) -> Tensor:
@@ -47,6 +43,11 @@ def filled(parts: Parts, like: Tensors) -> dict[str, Tensor]:
     """
     found = {name: parts[name] for name in like}
     return {name: fine(torch.zeros_like(like[name]) if part is None else part) for name, part in found.items()}
+
+
+def unseen(parts: Parts, names: Iterable[str]) -> list[str]:
+    """Those of the names that nothing depends on."""
+    return [name for name in names if parts[name] is None]
 
 
 def leaves(tensors: Tensors, like: Tensors) -> dict[str, Tensor]:
@@ -79,15 +80,15 @@ def mean(
         >>> mean(nn.Linear(1, 1), batches, lambda batch: {"w": batch.mean()}, {"w": torch.zeros(())})
         {'w': tensor(2.)}
     """
-    unseen: list[str] = []
+    lacking: list[str] = []
 
     def own() -> tuple[dict[str, Tensor], int]:
         parts, examples = _own_mean(batches, part)
-        unseen.extend(name for name in like if parts[name] is None)
+        lacking.extend(unseen(parts, like))
         return filled(parts, like), examples
 
     found = averaged(model, own)
-    everywhere = set(unseen).intersection(*gathered(unseen, groups_of(model)))
+    everywhere = set(lacking).intersection(*gathered(lacking, groups_of(model)))
     return {name: None if name in everywhere else value for name, value in found.items()}
 
 
@@ -185,49 +186,9 @@ def speeds(model: nn.Module, tensors: Tensors, masks: Masks | None) -> dict[str,
     return found
 
 
-def warn_unseen(parts: Parts, names: Collection[str]) -> None:
-    """Warn of weights that the loss does not depend on, so that they score 0.
-
-    Example:
-        >>> import pytest
-        >>> with pytest.warns(UserWarning, match="does not depend on 1 of 2 weights, which score 0: head.weight;"):
-        ...     warn_unseen({"head.weight": None, "1.weight": torch.ones(1)}, ["head.weight", "1.weight"])
-    """
-    unseen = [name for name in names if parts[name] is None]
-    if unseen:
-        more = f" and {len(unseen) - _NAMED} more" if len(unseen) > _NAMED else ""
-        warnings.warn(
-            f"the loss does not depend on {len(unseen)} of {len(names)} weights, which score 0: "
-            f"{', '.join(unseen[:_NAMED])}{more}; leave them out with exclude= to keep them whole, or use a loss that "
-            "reaches them",
-            stacklevel=3,
-        )
-
-
-def warn_if_zero(scores: Tensors) -> None:
-    """Warn that every score is 0, where that is so.
-
-    Example:
-        >>> import pytest
-        >>> with pytest.warns(UserWarning, match="every score is 0"):
-        ...     warn_if_zero({"weight": torch.zeros(2, 2)})
-    """
-    if not any(bool(score.any()) for score in scores.values()):
-        warnings.warn(
-            "every score is 0, so that masks would go by position alone: no derivative reaches a weight; check that "
-            "the inputs are not all zero, and what signal passes (diagnose)",
-            stacklevel=3,
-        )
-
-
 @contextmanager
 def twice_differentiable(model: nn.Module) -> Iterator[None]:
-    """Let PyTorch choose implementations that have a second derivative, where it has some that do not.
-
-    Raises:
-        InputError: The model is sharded.
-    """
-    require_whole(model)
+    """Let PyTorch choose implementations that have a second derivative, where it has some that do not."""
     # Fused attention and cuDNN's recurrent layers have a first derivative only.
     recurrent = any(isinstance(module, nn.RNNBase) for module in uncompiled(model).modules())
     with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext():

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches, each
-from pruneinit.criteria.checks import at_least_one, positive
 from pruneinit.criteria.products import (
     Parts,
     Tensors,
@@ -22,10 +21,10 @@ from pruneinit.criteria.products import (
     mean,
     speeds,
     twice_differentiable,
-    warn_if_zero,
-    warn_unseen,
+    unseen,
 )
-from pruneinit.errors import InputError
+from pruneinit.criteria.unreached import warn_if_zero, warn_unreached
+from pruneinit.errors import InputError, check_positive, check_whole
 from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights, scoring_mode
 from pruneinit.masks import Masks
 from pruneinit.processes import groups_of, together
@@ -75,8 +74,8 @@ class ProsPr:
     loss: Loss = cross_entropy
 
     def __post_init__(self) -> None:
-        at_least_one("steps", self.steps)
-        positive("learning_rate", self.learning_rate)
+        check_whole("steps", self.steps)
+        check_positive("learning_rate", self.learning_rate)
         if isinstance(self.momentum, bool) or not isinstance(self.momentum, numbers.Real) or not 0 <= self.momentum < 1:
             raise InputError(f"momentum must be a number in [0, 1), got {self.momentum!r}")
 
@@ -102,7 +101,7 @@ class ProsPr:
                 velocity = {n: self.momentum * velocity[n] + slope for n, slope in slopes.items()}
                 path.append({n: w - self.learning_rate * speed[n] * velocity[n] for n, w in path[-1].items()})
             after = self._slopes(model, data[self.steps :], path[-1], tensors, self.steps)
-            warn_unseen(after, weights)
+            warn_unreached(unseen(after, weights), len(weights))
             first = self._back(model, data[: self.steps], path, filled(after, path[0]), tensors, speed)
         found = {name: (path[0][name] * first[name]).abs() for name in weights}
         warn_if_zero(found)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from pruneinit.criteria.gradients import slices, warn_if_zero
+from pruneinit.criteria.gradients import slices
+from pruneinit.criteria.unreached import warn_if_zero
 
 
 def sensitivity_(gradients: dict[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pruneinit.batch import Batches, batch_size, each, mapped, tensors
 from pruneinit.calls import opened
-from pruneinit.errors import check_rounds
+from pruneinit.errors import check_whole
 from pruneinit.flow import Flow, total
 from pruneinit.functional import call, effective_weights, scoring_mode
 from pruneinit.masks import Masks
@@ -69,7 +69,7 @@ class SynFlow:
     output: Callable[[nn.Module, Any], Any] = inputs_only
 
     def __post_init__(self) -> None:
-        check_rounds(self.rounds)
+        check_whole("rounds", self.rounds)
 
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None

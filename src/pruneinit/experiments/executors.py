@@ -91,6 +91,8 @@ def _pool(left: list[Cell], work: Work, workers: int, threads: int) -> Any:
                 result = future.result()
                 yield running.pop(future), result
     except loky.BrokenProcessPool:
+        if not running and left:  # it broke before it took this one, which must not be tried for ever
+            running[None] = left.pop(0)
         return list(running.values())
     finally:
         pool.shutdown(wait=True, kill_workers=True)

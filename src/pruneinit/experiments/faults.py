@@ -119,7 +119,7 @@ def refuse_impossible(recipes: Mapping[str, Recipe], data_root: str | None) -> N
         try:
             model = network(recipe, dataset)
             if recipe.residuals == "stable":
-                stabilize_(model, recipe, torch.zeros(1, *dataset.shape))
+                stabilize_(model, torch.zeros(1, *dataset.shape), recipe.model)
         except InputError as error:
             faults.add(place, [str(error)])
     faults.refuse()

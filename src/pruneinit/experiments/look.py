@@ -15,10 +15,9 @@ from pruneinit.data import load
 from pruneinit.diagnosis import Diagnosis, diagnose
 from pruneinit.errors import InputError, unknown
 from pruneinit.experiments.offered import criterion
-from pruneinit.experiments.prepare import network, pruned, scoring_batch
+from pruneinit.experiments.prepare import held_out, network, pruned, scoring_batch, stabilize_
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.masks import Masks
-from pruneinit.residual import stabilize_residuals_
 from pruneinit.seeds import derived
 
 
@@ -50,15 +49,11 @@ def look(
         >>> look(Recipe(depth=3, width=20, activation="tanh", sparsity=0.5)).collapsed
         False
     """
-    dataset = load(recipe.data, data_root)
-    if recipe.validation:
-        dataset = dataset.hold_out(recipe.validation, recipe.seed)
-    dataset = dataset.to(device)
+    dataset = held_out(recipe, load(recipe.data, data_root)).to(device)
     model = (network(recipe, dataset) if builder is None else _drawn(builder, recipe.seed)).to(device)
     batch = scoring_batch(recipe, dataset)
-    if recipe.residuals == "stable" and not len(stabilize_residuals_(model, batch[0][:1])):
-        name = builder or recipe.model
-        raise InputError(f"residuals='stable' needs a residual network; {name} has no residual branches")
+    if recipe.residuals == "stable":
+        stabilize_(model, batch[0][:1], builder or recipe.model)
     masks = _masks(model, recipe, batch)
     scored = None if recipe.criterion == "none" else criterion(recipe)
     found = diagnose(model, [batch], masks, criterion=scored, activation=recipe.activation, norm=recipe.norm)

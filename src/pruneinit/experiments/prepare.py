@@ -134,7 +134,7 @@ def prepare_(model: nn.Module, recipe: Recipe, dataset: Dataset, record: Record)
     """
     batch = scoring_batch(recipe, dataset)
     if recipe.residuals == "stable":
-        found = stabilize_(model, recipe, batch[0][:1])
+        found = stabilize_(model, batch[0][:1], recipe.model)
         branches = [branch.parameters[0] for branch in found.branches]
         record({"event": "residuals", "factor": found.factor, "branches": branches})
     dense = second_moments(model, [batch], norm=recipe.norm)
@@ -154,15 +154,15 @@ def prepare_(model: nn.Module, recipe: Recipe, dataset: Dataset, record: Record)
     return model
 
 
-def stabilize_(model: nn.Module, recipe: Recipe, example: torch.Tensor) -> Residuals:
-    """Make a Stable ResNet of a residual network in place; `example` is a batch of one image.
+def stabilize_(model: nn.Module, example: torch.Tensor, name: str) -> Residuals:
+    """Make a Stable ResNet of the residual network `name` in place; `example` is a batch of one image.
 
     Raises:
         InputError: It is none.
     """
     found = stabilize_residuals_(model, example)
     if not len(found):
-        raise InputError(f"residuals='stable' needs a residual network; {recipe.model} has no residual branches")
+        raise InputError(f"residuals='stable' needs a residual network; {name} has no residual branches")
     return found
 
 
