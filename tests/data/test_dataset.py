@@ -113,3 +113,17 @@ def test_stratified_parts_are_whole_sorted_and_proportional(labels: list[int], f
     for label in set(labels):
         count = sum(labels[i] == label for i in chosen.tolist())
         assert count == round(fraction * labels.count(label))
+
+
+def test_what_is_drawn_is_so_many_of_the_training_images_and_more_hold_fewer() -> None:
+    whole = dataset([0, 1] * 5)
+    few, more, other = (whole.draw(n, seed).train.images[:, 0, 0, 0].tolist() for n, seed in ((4, 0), (6, 0), (4, 1)))
+    assert len(few) == 4
+    assert more[:4] == few != other
+    assert len(set(more)) == 6
+
+
+@pytest.mark.parametrize("images", [0, 11])
+def test_more_images_than_there_are_cannot_be_drawn(images: int) -> None:
+    with pytest.raises(InputError, match=f"has 10 training images to draw from, got {images}"):
+        dataset([0, 1] * 5).draw(images, seed=0)

@@ -35,7 +35,7 @@ def test_every_setting_changes_the_hash():
     other = {
         "data": "mnist", "validation": 0.1, "model": "vcnn", "depth": 7, "width": 9, "activation": "tanh",
         "sigma_w": 2.0, "sigma_b": 0.3, "residuals": "stable", "criterion": "random", "sparsity": 0.5,
-        "scope": "layer", "rounds": 2, "sanity": "shuffle", "norm": "running", "score_images": 7,
+        "scope": "layer", "rounds": 2, "sanity": "shuffle", "norm": "running", "score_images": 7, "train_images": 9,
         "rescale": "layer", "fold": True, "seed": 1, "training": Training(epochs=1),
     }  # fmt: skip
     fields = {field.name for field in dataclasses.fields(Recipe)}

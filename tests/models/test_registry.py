@@ -96,3 +96,9 @@ def test_unknown_names(name: str, hint: str) -> None:
 def test_refused(name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         make(name, **options)
+
+
+def test_the_name_of_a_vcnn_tells_its_reductions() -> None:
+    named, options = make("vcnn-2", depth=4), make("vcnn", depth=4, reductions=2)
+    assert [module.stride for module in named.modules() if hasattr(module, "stride")] == [(2, 2), (2, 2), (1, 1)]
+    assert keys(named) == keys(options)

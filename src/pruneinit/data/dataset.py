@@ -155,6 +155,21 @@ class Dataset:
             raise InputError(f"holding out {fraction:g} of {len(self.train)} images leaves a split empty; change it")
         return replace(self, train=self.train.take(kept), validation=self.train.take(held))
 
+    def draw(self, images: int, seed: int) -> Dataset:
+        """Keep so many of the training images, drawn at random; mean and std stay as they are.
+
+        Args:
+            images: How many, from 1 to all of them. More images by one seed hold those of fewer.
+            seed: Names the choice; the same seed gives the same images on every device.
+
+        Raises:
+            InputError: There are not so many.
+        """
+        if not 1 <= images <= len(self.train):
+            raise InputError(f"{self.name} has {len(self.train)} training images to draw from, got {images}")
+        generator = torch.Generator().manual_seed(derived("drawn", seed))
+        return replace(self, train=self.train.take(torch.randperm(len(self.train), generator=generator)[:images]))
+
     def _splits(self) -> dict[str, Split]:
         every = {"train": self.train, "test": self.test, "validation": self.validation}
         return {part: split for part, split in every.items() if split is not None}

@@ -11,7 +11,7 @@ import torch
 
 from pruneinit.data import Dataset, load
 from pruneinit.errors import InputError
-from pruneinit.experiments.prepare import network, stabilize_
+from pruneinit.experiments.prepare import held_out, network, stabilize_
 from pruneinit.experiments.recipe import Recipe
 
 _SHOWN = 10
@@ -117,6 +117,7 @@ def refuse_impossible(recipes: Mapping[str, Recipe], data_root: str | None) -> N
             faults.add("", [dataset] if dataset not in faults.found else [])
             continue
         try:
+            held_out(recipe, dataset)
             model = network(recipe, dataset)
             if recipe.residuals == "stable":
                 stabilize_(model, torch.zeros(1, *dataset.shape), recipe.model)
@@ -127,9 +128,9 @@ def refuse_impossible(recipes: Mapping[str, Recipe], data_root: str | None) -> N
 
 def _network_alone(recipe: Recipe) -> Recipe:
     """The recipe with what does not decide whether its network can be built as if it was the same in all."""
-    names = ("data", "model", "depth", "width", "activation", "init", "sigma_b", "residuals")
+    names = ("data", "validation", "train_images", "model", "depth", "width", "activation", "init", "sigma_b")
     sigma_w = 1.0 if recipe.init == "gaussian" else None
-    return Recipe(sigma_w=sigma_w, **{name: getattr(recipe, name) for name in names})
+    return Recipe(sigma_w=sigma_w, residuals=recipe.residuals, **{name: getattr(recipe, name) for name in names})
 
 
 def _loaded(name: str, data_root: str | None) -> Dataset | str:

@@ -92,7 +92,9 @@ def scoring_batch(recipe: Recipe, dataset: Dataset) -> tuple[torch.Tensor, torch
 
 def held_out(recipe: Recipe, dataset: Dataset) -> Dataset:
     """The data set with the recipe's share of the training images as validation split."""
-    return dataset.hold_out(recipe.validation, recipe.seed) if recipe.validation else dataset
+    if recipe.validation:
+        dataset = dataset.hold_out(recipe.validation, recipe.seed)
+    return dataset if recipe.train_images is None else dataset.draw(recipe.train_images, recipe.seed)
 
 
 def ready(recipe: Recipe, dataset: Dataset, device: torch.device) -> tuple[nn.Module, list[Event]]:

@@ -43,8 +43,9 @@ class Recipe:
         data: Data set: `digits` (needs no files), `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `tiny-imagenet`,
             `imagenet` or `folder:PATH`.
         validation: Share of the training images to hold out for validation, in [0, 1).
-        model: Network: `mlp`, `vcnn`, `resnet32` (any 6n+2), `preact_resnet32`, `vgg16`, `vgg16_bn`, `3xvgg16`,
-            `wrn-28-10`.
+        train_images: How many of the training images that are left to learn from, drawn by the seed; unset are all.
+        model: Network: `mlp`, `vcnn` (`vcnn-2`: two strides first), `resnet32` (any 6n+2), `preact_resnet32`,
+            `vgg16`, `vgg16_bn`, `3xvgg16`, `wrn-28-10`.
         depth: Weight layers of an `mlp` or `vcnn`.
         width: Neurons, or channels of the first stage.
         activation: Activation, by name.
@@ -81,6 +82,7 @@ class Recipe:
 
     data: str = "digits"
     validation: float = 0.0
+    train_images: int | None = None
     model: str = "mlp"
     depth: int | None = None
     width: int | None = None
@@ -111,7 +113,7 @@ class Recipe:
             if not isinstance(getattr(self, name), (str, NoneType) if name == "activation" else str):
                 raise InputError(f"{name} must be a name, got {getattr(self, name)!r}")
         check_whole("score_images", self.score_images)
-        for name in ("depth", "width", "rounds"):
+        for name in ("train_images", "depth", "width", "rounds"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name))
         check_number("validation", self.validation, least=0.0, below=1.0)
@@ -142,7 +144,7 @@ class Recipe:
         """Ten hexadecimal digits that any change of a setting changes, and any change of what it computes."""
         values = _plain(self) | {"rounds": rounds(self)}
         # Settings that came later are left out where they change nothing: older runs keep their names.
-        values = {name: value for name, value in values.items() if (name, value) != ("sanity", "none")}
+        values = {name: value for name, value in values.items() if (name, value) not in _LATER}
         text = json.dumps([RESULTS_VERSION, values], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
@@ -205,6 +207,10 @@ class Recipe:
         """
         recipe: Recipe = _build(Recipe, values)
         return recipe
+
+
+# What settings that came later are where they change nothing.
+_LATER = (("sanity", "none"), ("train_images", None))
 
 
 def _plain(settings: Recipe | Training) -> dict[str, Any]:

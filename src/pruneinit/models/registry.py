@@ -29,6 +29,7 @@ _FAMILIES: dict[str, Callable[..., nn.Module]] = {
 MODELS: tuple[str, ...] = (
     "mlp",
     "vcnn",
+    "vcnn-2",
     *(f"{kind}{depth}" for kind in ("resnet", "preact_resnet") for depth in (20, 32, 44, 50, 56, 104, 110)),
     *(f"{kind}{norm}" for kind in ("vgg11", "vgg16", "vgg19", "3xvgg16") for norm in ("", "_bn")),
     "wrn-16-8",
@@ -38,6 +39,7 @@ MODELS: tuple[str, ...] = (
 
 _PATTERNS = (
     r"(?P<family>mlp|vcnn)",
+    r"(?P<family>vcnn)-(?P<reductions>[1-9]\d*)",
     r"(?P<family>resnet|preact_resnet)(?P<depth>\d+)?",
     r"(?:(?P<repeat>[1-9]\d*)x)?(?P<family>vgg)(?P<depth>\d+)(?P<batch_norm>_bn)?",
     r"(?P<family>wrn)-(?P<depth>\d+)-(?P<width>\d+)",
@@ -57,8 +59,8 @@ def build(
     """Build a network by its name.
 
     Args:
-        name: `mlp`, `vcnn`, `resnet32` and `preact_resnet32` (any 6n+2), `vgg16`, `vgg16_bn`, `3xvgg16`,
-            `wrn-28-10`; see `MODELS`.
+        name: `mlp`, `vcnn`, `vcnn-2` (two `reductions`), `resnet32` and `preact_resnet32` (any 6n+2),
+            `vgg16`, `vgg16_bn`, `3xvgg16`, `wrn-28-10`; see `MODELS`.
         input_shape: (C, H, W) of an image.
         classes: Outputs.
         depth: Weight layers, where the name does not say; None is the family's default.
