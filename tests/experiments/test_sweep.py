@@ -117,7 +117,7 @@ def test_nothing_is_computed_of_a_grid_that_is_partly_impossible(tmp_path):
 
 
 def test_more_images_than_there_are_to_learn_from_are_refused_before_anything_runs(tmp_path):
-    with pytest.raises(InputError, match="digits has 1437 training images to draw from, got 5000"):
+    with pytest.raises(InputError, match="digits has 1438 training images to draw from, got 5000"):
         sweep(Grid("g", SHARED | {"train_images": 5000}), tmp_path / "x", device="cpu")
     assert not (tmp_path / "x").exists()
 
