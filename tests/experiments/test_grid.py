@@ -21,6 +21,15 @@ def test_every_combination_of_rows_and_axes_is_a_cell_once():
     assert cells[-1].recipe == Recipe(depth=3, width=16, init="default", sparsity=0.9, training=training)
 
 
+def test_a_row_that_sets_an_axis_has_that_one_value_on_it():
+    rows = {"dense": {"criterion": "none", "sparsity": 0.0}, "SNIP": {"criterion": "snip"}}
+    cells = Grid("g", SHARED, rows, {"sparsity": [0.5, 0.9], "seed": [0, 1]}).cells()
+    found = [(cell.row, cell.axes["sparsity"], cell.axes["seed"]) for cell in cells]
+    snip = [("SNIP", sparsity, seed) for sparsity in (0.5, 0.9) for seed in (0, 1)]
+    assert found == [("dense", 0.0, 0), ("dense", 0.0, 1), *snip]
+    assert [cell.recipe.sparsity for cell in cells] == [sparsity for _, sparsity, _ in found]
+
+
 def test_a_grid_file_is_the_same_grid(tmp_path):
     path = tmp_path / "grid.yaml"
     path.write_text("name: g\nrecipe: {depth: 3}\nover: {sparsity: [0.5, 0.9], training.epochs: [1]}\n")
@@ -42,11 +51,12 @@ def test_all_faults_are_told_at_once():
         ({"over": {"depth": []}}, "depth must have a list of values"),
         ({"over": {"depth": [3, 3]}}, "names a value twice"),
         ({"over": {"width": [16]}}, "width is both an axis and in recipe"),
+        ({"over": {"init": ["edge"]}, "rows": {"a": {"init": "default"}}}, "init is an axis, and every row sets it"),
         ({"choose": "training.lr"}, "axis to choose by"),
         ({"name": "a/b"}, "it names a folder"),
         ({"rows": {"a": 5}}, "must be a mapping of settings"),
     ],
-    ids=["empty", "twice", "both", "choose", "name", "row"],
+    ids=["empty", "twice", "both", "set by all", "choose", "name", "row"],
 )
 def test_impossible_grids(change, message):
     with pytest.raises(InputError, match=message):

@@ -12,7 +12,7 @@ from pruneinit.errors import InputError
 from pruneinit.experiments import run
 from pruneinit.experiments import sweep as sweeps
 from pruneinit.experiments.cell import failed, run_one
-from pruneinit.experiments.executors import processes
+from pruneinit.experiments.executors import processes, serial
 from pruneinit.experiments.grid import Grid
 from pruneinit.experiments.sweep import export, read, standing, sweep
 
@@ -56,6 +56,24 @@ def test_workers_shards_and_one_process_give_the_same_numbers(tmp_path):
     assert numbers(read(tmp_path / "c")[0]) == numbers(alone)
     with pytest.raises(InputError, match="a shard must be i/n"):
         standing(GRID, tmp_path, (4, 3))
+
+
+@pytest.mark.parametrize("make", [serial, lambda stop: processes(2, stop=stop)], ids=["serial", "processes"])
+def test_no_cell_is_begun_once_it_is_to_stop_and_the_next_sweep_goes_on(tmp_path, make):
+    seen = []
+
+    def note(now, cell, result):
+        seen.append(str(cell))
+
+    def order(cell):
+        return -cell.axes["seed"], cell.axes["sparsity"]
+
+    assert not sweep(GRID, tmp_path, executor=make(stop=lambda: True), device="cpu", on_result=note).results
+    executor = make(stop=lambda: bool(seen))
+    first = sweep(GRID, tmp_path, executor=executor, device="cpu", order=order, on_result=note)
+    assert 1 <= len(first.done) <= 2
+    assert "sparsity=0.5, seed=1" in seen
+    assert len(sweep(GRID, tmp_path, device="cpu").done) == 4
 
 
 def test_a_cell_that_fails_is_recorded_and_can_be_tried_again(tmp_path, monkeypatch):
@@ -126,7 +144,7 @@ SCRIPT = """
 import sys
 from pruneinit.experiments.grid import Grid
 from pruneinit.experiments.sweep import sweep
-from pruneinit.experiments.executors import processes
+from pruneinit.experiments.executors import processes, serial
 shared = {"depth": 3, "width": 16, "training": {"epochs": 1, "augment": False}}
 grid = Grid("g", shared, over={"sparsity": [0.5, 0.9], "seed": [0, 1]})
 def told(now, cell, result):

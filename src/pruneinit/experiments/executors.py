@@ -18,6 +18,8 @@ from pruneinit.experiments.grid import Cell
 
 Work = Callable[[Cell], Result | None]
 """Carries out a cell; None where somebody else is at it."""
+Stop = Callable[[], bool]
+"""Asked before each cell that is begun: once it is true, no more are."""
 
 
 class Executor(Protocol):
@@ -26,16 +28,24 @@ class Executor(Protocol):
     def __call__(self, todo: Sequence[Cell], work: Work) -> Iterator[tuple[Cell, Result | None]]: ...  # noqa: D102
 
 
-def serial(threads: int = 1) -> Executor:
+def never() -> bool:
+    """Go on to the end."""
+    return False
+
+
+def serial(threads: int = 1, stop: Stop = never) -> Executor:
     """One cell after the other in this process.
 
     Args:
         threads: Of PyTorch, while it works.
+        stop: Whether to leave the rest.
     """
 
     def execute(todo: Sequence[Cell], work: Work) -> Iterator[tuple[Cell, Result | None]]:
         before = torch.get_num_threads()
         for cell in todo:
+            if stop():
+                return
             torch.set_num_threads(threads)
             try:
                 result = work(cell)
@@ -46,7 +56,7 @@ def serial(threads: int = 1) -> Executor:
     return execute
 
 
-def processes(workers: int, threads: int = 1) -> Executor:
+def processes(workers: int, threads: int = 1, stop: Stop = never) -> Executor:
     """Several processes of this machine (loky), which end when this one does, however it ends.
 
     A cell whose process dies, for lack of memory or by a crash, has failed; the others that were at work go on.
@@ -54,15 +64,16 @@ def processes(workers: int, threads: int = 1) -> Executor:
     Args:
         workers: How many.
         threads: Of PyTorch, in each. Workers times threads should not be more than there are cores.
+        stop: Whether to leave the rest; what is at work is waited for.
     """
 
     def execute(todo: Sequence[Cell], work: Work) -> Iterator[tuple[Cell, Result | None]]:
         left, suspects = list(todo), list[Cell]()
-        while left:
-            suspects = yield from _pool(left, work, min(workers, len(left)), threads)
+        while left and not stop():
+            suspects = yield from _pool(left, work, min(workers, len(left)), threads, stop)
             # Which of them brought its process down is not known: each goes on alone.
             for cell in suspects:
-                if (yield from _pool([cell], work, 1, threads)):
+                if (yield from _pool([cell], work, 1, threads, never)):
                     why = "the process of this cell died: was there too little memory?"
                     yield cell, failed(cell.recipe, why, row=cell.row)
 
@@ -74,7 +85,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _pool(left: list[Cell], work: Work, workers: int, threads: int) -> Any:
+def _pool(left: list[Cell], work: Work, workers: int, threads: int, stop: Stop) -> Any:
     """Carry out what is `left`, which becomes shorter; returns what was at work when a process died."""
     loky = _loky()
     pool = loky.ProcessPoolExecutor(
@@ -82,10 +93,12 @@ def _pool(left: list[Cell], work: Work, workers: int, threads: int) -> Any:
     )
     running: dict[Any, Cell] = {}
     try:
-        while left or running:
-            while left and len(running) < workers:
+        while running or (left and not stop()):
+            while left and len(running) < workers and not stop():
                 running[pool.submit(work, left[0])] = left[0]
                 del left[0]  # only now, as a broken pool takes nothing
+            if not running:  # the time was over just then
+                break
             over, _ = loky.wait(running, return_when=loky.FIRST_COMPLETED)
             for future in over:
                 result = future.result()

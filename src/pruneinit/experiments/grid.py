@@ -51,13 +51,14 @@ class Grid:
     Attributes:
         name: Of its folder.
         recipe: Settings that all cells share, as a recipe file has them. Dotted names reach into the training.
-        rows: Named alternatives: settings by the name of the row, before those that all share.
+        rows: Named alternatives: settings by the name of the row, before those that all share. A row that sets an axis
+            itself has that one value on it: a dense row that is not repeated for each sparsity.
         over: Axes: a list of values for each setting; every combination is a cell of each row.
         choose: An axis. Of the cells that differ in this alone, `choose` takes those of the best mean validation
             accuracy.
 
     Raises:
-        InputError: A part is of the wrong kind, or an axis is empty, names a value twice or sets what a row sets.
+        InputError: A part is of the wrong kind, or an axis is empty, names a value twice, or is set for all cells.
 
     Example:
         >>> grid = Grid("small", {"training": {"epochs": 1}}, over={"seed": [0, 1], "training.lr": [0.1, 0.01]})
@@ -113,10 +114,12 @@ class Grid:
         """
         cells: list[Cell] = []
         faults = Faults()
-        axes = [[(name, value) for value in values] for name, values in self.over.items()]
         for row, own in self.rows.items() or [(None, {})]:
+            fixed = flat(own)
+            over = {name: [fixed[name]] if name in fixed else values for name, values in self.over.items()}
+            axes = [[(name, value) for value in values] for name, values in over.items()]
             for point in itertools.product(*axes):
-                settings = flat(self.recipe) | flat(own) | dict(point)
+                settings = flat(self.recipe) | fixed | dict(point)
                 try:
                     cells.append(Cell(Recipe.from_mapping(nested(settings)), row, dict(point)))
                 except InputError:
@@ -212,9 +215,10 @@ def _faults_of_form(grid: Grid) -> Iterator[str]:
             yield f"{name} must have a list of values, as [10, 30], got {values!r}"
         elif len({repr(value) for value in values}) < len(values):
             yield f"{name} names a value twice: {list(values)}"
-        for where, own in (("recipe", shared), *((f"row {row!r}", flat(own)) for row, own in grid.rows.items())):
-            if name in own:
-                yield f"{name} is both an axis and in {where}; leave one of them out"
+        if name in shared:
+            yield f"{name} is both an axis and in recipe; leave one of them out"
+        if grid.rows and all(name in flat(own) for own in grid.rows.values()):
+            yield f"{name} is an axis, and every row sets it; leave it out of over"
     if grid.choose is not None and grid.choose not in grid.over:
         yield str(unknown("axis to choose by", str(grid.choose), map(str, grid.over)))
     if grid.choose == "seed":

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pruneinit.errors import InputError
 from pruneinit.experiments.cell import Result, run_one
@@ -99,6 +100,7 @@ def sweep(
     retry: bool = False,
     data_root: str | None = None,
     device: str | None = None,
+    order: Callable[[Cell], Any] | None = None,
     on_result: OnResult | None = None,
 ) -> Standing:
     """Carry out what is missing of a grid, and nothing else.
@@ -114,6 +116,7 @@ def sweep(
         retry: Compute anew what has failed.
         data_root: Where data sets are; None for `$PRUNEINIT_DATA`, else the user's cache.
         device: `"cpu"`, `"cuda"`, ...; None takes a GPU where there is one.
+        order: A key to sort cells by, those to begin with first; None is their order in the grid.
         on_result: Called with the standing after each cell that this call has seen done, the cell, and its result.
 
     Returns:
@@ -134,6 +137,7 @@ def sweep(
     now = standing(grid, folder, shard)
     stale = {cell.hash: now.results[cell.hash] for cell in now.failed} if retry else {}
     todo = [cell for cell in now.cells if cell.hash not in now.results or cell.hash in stale]
+    todo = todo if order is None else sorted(todo, key=order)
     refuse_impossible({str(cell): cell.recipe for cell in todo}, data_root)
     work = functools.partial(_carry_out, folder=Path(folder), stale=stale, data_root=data_root, device=device)
     while todo:
