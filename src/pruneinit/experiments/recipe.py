@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -215,7 +215,7 @@ _LATER = (("sanity", "none"), ("train_images", None))
 
 
 @cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
+def _hints(kind: Hashable) -> dict[str, Any]:
     """The types of the settings; reading them off takes a millisecond, and a grid has thousands of recipes."""
     return get_type_hints(kind)
 
