@@ -18,15 +18,16 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from documents import parse, write_results
 
 from pruneinit.experiments import Cell, Grid, Result
-from pruneinit.experiments.executors import Work, processes
-from pruneinit.experiments.sweep import CELLS, read, sweep
+from pruneinit.experiments.executors import processes
+from pruneinit.experiments.sweep import read, sweep
+from pruneinit.experiments.work import CELLS, Work
 
 LOG = "log.txt"
 
@@ -128,22 +129,18 @@ def carry_out(cells: Grid, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
     def execute(todo: Sequence[Cell], work: Work) -> Iterator[tuple[Cell, Result | None]]:
-        return processes(2)(todo, Noted(work, folder))
+        return processes(2)(todo, Noted(work.folder, work.stale, work.data_root, work.device))
 
     sweep(cells, folder, executor=execute, device="cpu")
 
 
-@dataclass(frozen=True)
-class Noted:
+class Noted(Work):
     """Work that notes when a cell begins, and when its result is written."""
-
-    work: Work
-    folder: Path
 
     def __call__(self, cell: Cell) -> Result | None:
         """Carry out a cell."""
         note(self.folder, f"begun {cell.hash}")
-        result = self.work(cell)
+        result = super().__call__(cell)
         if result is not None:
             note(self.folder, f"written {cell.hash}")
         return result

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -15,9 +15,7 @@ import torch
 from pruneinit.errors import InputError
 from pruneinit.experiments.cell import Result, failed
 from pruneinit.experiments.grid import Cell
-
-Work = Callable[[Cell], Result | None]
-"""Carries out a cell; None where somebody else is at it."""
+from pruneinit.experiments.work import Work
 
 
 class Executor(Protocol):
