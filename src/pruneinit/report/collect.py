@@ -82,8 +82,13 @@ class Line:
 
     @property
     def criterion(self) -> str:
-        """What was pruned by; `"none"` of a dense network."""
-        return str(self.settings.get("criterion"))
+        """What was pruned by; `"dense"` where nothing was."""
+        return "dense" if self.dense else str(self.settings.get("criterion"))
+
+    @property
+    def dense(self) -> bool:
+        """Whether nothing was pruned."""
+        return self.settings.get("criterion") == "none"
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,8 @@ def _lines(members: Sequence[Outcome]) -> list[Line]:
         rates = grouped.setdefault(sparsity_of(one), {}).setdefault(rate_of(one), {})
         rates.setdefault(int(one.settings.get("seed", 0)), one)
     computed = [one for one in members if not one.failed]
-    if any(len(rates) > 1 for rates in grouped.values()) and all(one.validation_accuracy is None for one in computed):
+    blind = bool(computed) and all(one.validation_accuracy is None for one in computed)
+    if blind and any(len(rates) > 1 for rates in grouped.values()):
         every = sorted({rate for rates in grouped.values() for rate in rates})
         return [_line({s: {r: seeds for r, seeds in rates.items() if r == rate} for s, rates in grouped.items()})
                 for rate in every]  # fmt: skip

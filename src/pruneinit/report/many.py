@@ -30,8 +30,7 @@ class Row:
 
     tags: str
     label: str
-    criterion: str
-    around: str
+    means: str
     removed: str
     rate: str
     accuracy: str
@@ -137,8 +136,7 @@ def _row(network: Network, line: Line, point: Point, tags: str, published: Seque
     return Row(
         tags=tags,
         label=line.label,
-        criterion="dense" if line.criterion == "none" else line.criterion,
-        around=_around(line.settings),
+        means=_means(line),
         removed=f"{100 * point.sparsity:.6g} %",
         rate=f"{point.rate:g}" + (f" of {', '.join(f'{rate:g}' for rate in point.rates)}" if point.rates[1:] else ""),
         accuracy=told,
@@ -156,12 +154,13 @@ def _row(network: Network, line: Line, point: Point, tags: str, published: Seque
     )  # fmt: skip
 
 
-def _around(settings: Mapping[str, Any]) -> str:
-    """The initialisation and what was done around pruning."""
-    parts = [str(settings["init"])] if settings.get("init") else []
-    parts += ["Stable ResNet"] if settings.get("residuals") == "stable" else []
-    parts += [f"rescaled ({settings['rescale']})"] if settings.get("rescale", "none") != "none" else []
-    return ", ".join(parts) or NOTHING
+def _means(line: Line) -> str:
+    """What a line stands for: its criterion, initialisation, and what else was done to the network."""
+    init, rescale = line.settings.get("init"), line.settings.get("rescale", "none")
+    parts = [line.criterion, f"{init} init" if init else ""]
+    parts += ["Stable ResNet"] if line.settings.get("residuals") == "stable" else []
+    parts += [f"rescaled ({rescale})"] if rescale != "none" else []
+    return ", ".join(filter(None, parts))
 
 
 def _emptied(point: Point) -> str:

@@ -30,8 +30,7 @@ def accuracies(networks: Sequence[Network], filters: Filters) -> list[Picture]:
         for line in network.lines:
             marks = [_accuracy(point.sparsity, point, line.label) for point in line.points if point.accuracy]
             if marks:
-                level = line.criterion == "none"
-                curves.append(Curve(line.label, filters.look(line), filters.tags([network], line), marks, level))
+                curves.append(Curve(line.label, filters.look(line), filters.tags([network], line), marks, line.dense))
         if curves:
             title = f"{network.data}: {network.name}"
             axis = Axes("weights removed, %", "test accuracy", at_sparsity)
@@ -73,7 +72,7 @@ def densities(networks: Sequence[Network], filters: Filters) -> list[Picture]:
             curves, orders = [], set()
             for line in network.lines:
                 point = next((point for point in line.points if point.sparsity == sparsity), None)
-                if line.criterion == "none" or point is None or not point.densities:
+                if line.dense or point is None or not point.densities:
                     continue
                 values = point.densities.values()
                 marks = [Mark(float(i), 100 * max(v, _LEAST_DENSITY if v else 0)) for i, v in enumerate(values, 1)]
