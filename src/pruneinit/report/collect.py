@@ -136,7 +136,8 @@ def collect(outcomes: Iterable[Outcome]) -> tuple[Network, ...]:
     found = []
     for (data, model, depth, width), methods in networks.items():
         lines = _labelled([line for members in methods.values() for line in _lines(members)])
-        found.append(Network(data, model, depth, width, tuple(sorted(lines, key=lambda line: line.label))))
+        lines.sort(key=lambda line: (line.label.casefold(), line.label))
+        found.append(Network(data, model, depth, width, tuple(lines)))
     return tuple(sorted(found, key=lambda one: (one.data, one.model, one.depth or 0, one.width or 0)))
 
 

@@ -32,8 +32,8 @@ class Filters:
         found: tuple[Iterable[str], ...] = (
             (network.data for network in networks),
             (network.name for network in networks),
-            sorted(line.criterion for line in lines),
-            sorted(line.label for line in lines),
+            sorted({line.criterion for line in lines}, key=str.casefold),
+            sorted({line.label for line in lines}, key=lambda label: (label.casefold(), label)),
         )
         return Filters({kind: tuple(dict.fromkeys(values)) for kind, values in zip(KINDS, found, strict=True)})
 
