@@ -12,7 +12,8 @@ from typing import Any
 from pruneinit.errors import InputError
 from pruneinit.experiments.cell import Result
 from pruneinit.experiments.recipe import Recipe
-from pruneinit.experiments.sweep import CELLS, EXPORTED, read
+from pruneinit.experiments.sweep import EXPORTED, read
+from pruneinit.experiments.work import CELLS
 from pruneinit.report import Outcome, RunRecord, read_run
 from pruneinit.report.read import METRICS
 from pruneinit.report.words import several

@@ -47,8 +47,7 @@ class Work:
         file = _file(self.folder, cell.hash)
         if not held.enter_context(claimed(file.with_name(f".{cell.hash}.lock"))):
             return False, None
-        there = _there(file)
-        if there is not None and there != self.stale.get(cell.hash):
+        if (there := self.there(cell)) is not None:
             return False, there
         for part in file.parent.glob(f".{file.name}.*"):  # of a sweep that was killed while it wrote
             with suppress(OSError):
@@ -65,6 +64,11 @@ class Work:
         if _there(file) != result:
             write_text(file, f"{result.to_json()}\n")
         return result
+
+    def there(self, cell: Cell) -> Result | None:
+        """The result of a cell as it is in the folder; None where there is none, or one that is to be replaced."""
+        found = _there(_file(self.folder, cell.hash))
+        return None if found == self.stale.get(cell.hash) else found
 
 
 def _there(file: Path) -> Result | None:
