@@ -282,7 +282,44 @@ def test_report_of_a_run_and_of_a_folder_of_runs(tmp_path, capsys):
     assert report.is_file()
     assert main(["report", str(tmp_path)]) == 0
     assert (tmp_path / "index.html").is_file()
+    assert not (tmp_path / "results.html").exists()
     capsys.readouterr()
+
+
+def test_report_of_sweeps_and_runs_below_one_folder(tmp_path, capsys):
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(
+        "name: small\nrecipe: {model: mlp, depth: 3, width: 16, training: {epochs: 1, augment: false}}\n"
+        "rows: {first: {sparsity: 0.5}}\nover: {seed: [0, 1]}\n"
+    )
+    assert main(["sweep", str(grid), "--out", str(tmp_path / "sweeps"), "--workers", "1"]) == 0
+    capsys.readouterr()
+    assert main(["report", str(tmp_path / "sweeps")]) == 0
+    assert capsys.readouterr().out == f"report: {tmp_path / 'sweeps' / 'results.html'}\n"
+    assert not (tmp_path / "sweeps" / "index.html").exists()
+
+    assert main(["run", *QUICK, "--out", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert main(["report", str(tmp_path)]) == 0
+    pages = [tmp_path / "results.html", tmp_path / "index.html"]
+    assert capsys.readouterr().out == "".join(f"report: {page}\n" for page in pages)
+    page = pages[0].read_text()
+    assert "3 results" in page
+    assert "sweeps/small" in page
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [("", "there is no result below"), ('{"cell":\n', "cells.jsonl, line 1, is damaged: it is not whole JSON")],
+    ids=["empty", "damaged"],
+)
+def test_results_that_cannot_be_shown_are_one_line(text, message, tmp_path, capsys):
+    (tmp_path / "cells.jsonl").write_text(text)
+    assert main(["report", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "results.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -240,21 +240,39 @@ def _list_data(console: Console, root: Path) -> None:
 
 def _report(settings: Namespace) -> None:
     from pruneinit.errors import InputError
-    from pruneinit.report import write_index, write_report
+    from pruneinit.experiments.results import find_results, sweeps_below
+    from pruneinit.report import RESULTS, write_index, write_report, write_results
 
     folder = Path(settings.folder)
-    single = (folder / "recipe.yaml").is_file()
-    if not single:
-        recipes = sorted(folder.glob("*/recipe.yaml"))
-        if folder.is_dir() and not recipes:
+    pages = []
+    if (folder / "recipe.yaml").is_file():
+        pages.append(write_report(folder))
+    else:
+        recipes, sweeps = sorted(folder.glob("*/recipe.yaml")), sweeps_below(folder)
+        if folder.is_dir() and not recipes and not sweeps:
             raise InputError(
-                f"{folder} holds no runs: expected folders with a recipe.yaml, as 'pruneinit run' makes them"
+                f"{folder} holds no runs and no results of a sweep: expected folders with a recipe.yaml, as "
+                "'pruneinit run' makes them, or with a cells.jsonl, as 'pruneinit sweep' does"
             )
-        for recipe in recipes:
-            with contextlib.suppress(InputError):  # the index names the runs that cannot be read, and why
-                write_report(recipe.parent)
-    page = write_report(folder) if single else write_index(folder)
-    open_console().print(f"report: {page}", soft_wrap=True, highlight=False)
+        if sweeps:
+            found = find_results(folder)
+            title = f"Results in {folder.resolve().name}"
+            page = write_results(
+                found.outcomes,
+                folder / RESULTS,
+                title,
+                sources=found.sources,
+                left_out=found.left_out,
+                unread=found.unread,
+            )
+            pages.append(page)
+        if recipes or not sweeps:
+            for recipe in recipes:
+                with contextlib.suppress(InputError):  # the index names the runs that cannot be read, and why
+                    write_report(recipe.parent)
+            pages.append(write_index(folder))
+    for page in pages:
+        open_console().print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
 _COMMANDS: dict[str, tuple[str, Callable[[Namespace], int | None]]] = {
@@ -268,7 +286,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[Namespace], int | None]]] = {
     "diagnose": ("will it train? Look at a pruned network before training it, and at what would help", _diagnose),
     "edge": ("Edge-of-Chaos points and phase diagrams of activations", _edge),
     "data": ("list, download and check data sets", _data),
-    "report": ("write the page of a run, or the index of a folder of runs", _report),
+    "report": ("write the page of a run, of all results of sweeps, or the index of a folder of runs", _report),
 }
 
 

@@ -187,7 +187,7 @@ def _data_flags(parser: Command) -> None:
 
 
 def _report_flags(parser: Command) -> None:
-    parser.add_argument("folder", type=str, help="The folder of a run, or one that holds runs.")
+    parser.add_argument("folder", type=str, help="The folder of a run, or one that holds runs or sweeps.")
 
 
 _FLAGS: dict[str, Callable[[Command], None]] = {

@@ -10,7 +10,7 @@ import pytest
 from pruneinit.cli import main
 from pruneinit.errors import InputError
 from pruneinit.experiments import run
-from pruneinit.experiments import sweep as sweeps
+from pruneinit.experiments import work as works
 from pruneinit.experiments.cell import failed, run_one
 from pruneinit.experiments.executors import processes, serial
 from pruneinit.experiments.grid import Grid
@@ -77,7 +77,7 @@ def test_no_cell_is_begun_once_it_is_to_stop_and_the_next_sweep_goes_on(tmp_path
 
 
 def test_a_cell_that_fails_is_recorded_and_can_be_tried_again(tmp_path, monkeypatch):
-    real = sweeps.run_one
+    real = works.run_one
 
     def broken(recipe, **where):
         if recipe.seed == 1:
@@ -86,9 +86,9 @@ def test_a_cell_that_fails_is_recorded_and_can_be_tried_again(tmp_path, monkeypa
             return real(recipe, **where)
         finally:
             monkeypatch.undo()
-            monkeypatch.setattr(sweeps, "run_one", broken)
+            monkeypatch.setattr(works, "run_one", broken)
 
-    monkeypatch.setattr(sweeps, "run_one", broken)
+    monkeypatch.setattr(works, "run_one", broken)
     now = sweep(GRID, tmp_path, device="cpu")
     assert (len(now.done), len(now.failed)) == (2, 2)
     assert all("ZeroDivisionError" in now.results[cell.hash].why for cell in now.failed)

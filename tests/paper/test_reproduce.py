@@ -14,7 +14,7 @@ from pruneinit.paper.study import Study
 from pruneinit.paper.vcnn import VCNN
 
 SHARED = {
-    "data": "digits", "validation": 0.1, "model": "mlp", "width": 8, "score_images": 32,
+    "data": "digits", "validation": 0.1, "model": "vcnn", "width": 2, "score_images": 32,
     "training": {"epochs": 1, "augment": False, "batch_size": 256},
 }  # fmt: skip
 ROWS = {

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pruneinit.report import find_edges, write_comparison, write_edges, write_index, write_report
+from outcomes import outcome
+from pruneinit.report import find_edges, write_comparison, write_edges, write_index, write_report, write_results
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -19,6 +20,15 @@ MEASURE = """<script>addEventListener("load", () => setTimeout(() => {
 const root = document.documentElement;
 parent.document.title = [root.scrollWidth, root.clientWidth, refused].join(" ");
 }, 50))</script>"""
+FILTER = """<script>
+const seen = () => [...document.querySelectorAll("figure, tr[data-show], g[data-show], li[data-show]")]
+  .filter((part) => part.getBoundingClientRect().width > 0).length;
+const box = (name) => [...document.querySelectorAll("label")].find((label) => label.textContent.trim() === name);
+const counts = [seen()];
+for (const name of ["mnist", "snip", "two"]) { box(name).click(); counts.push(seen()); }
+document.querySelector("#filters button").click();
+setTimeout(() => { document.title = [...counts, seen()].join(" "); }, 20);
+</script>"""
 OPTIONS = [
     "--headless",
     "--no-sandbox",
@@ -49,6 +59,14 @@ def browse(tmp_path):
     return run
 
 
+def with_scripts(page: str, first: str) -> str:
+    """The text of a page whose policy allows any script within it, with one in its head."""
+    policy = rf"""content="{POLICY}(; script-src 'sha256-[^']+')?">"""
+    copy, count = re.subn(policy, lambda _: f"content=\"{POLICY}; script-src 'unsafe-inline'\">{first}", page)
+    assert count == 1
+    return copy
+
+
 def measured_on_a_phone(page: Path, name: str, more: str = "") -> Path:
     """A page with a 400 pixels wide frame that holds a copy of `page`, which measures itself.
 
@@ -56,8 +74,7 @@ def measured_on_a_phone(page: Path, name: str, more: str = "") -> Path:
     to load, from disk or network, its policy refuses, and each refusal is counted.
     """
     original = page.read_text(encoding="utf-8")
-    assert original.count(f'content="{POLICY}">') == 1
-    copy = original.replace(f'content="{POLICY}">', f"content=\"{POLICY}; script-src 'unsafe-inline'\">{COUNT}")
+    copy = with_scripts(original, COUNT)
     copy = copy.replace("<details>", "<details open>").replace("</main>", f"{more}</main>{MEASURE}")
     outer = page.with_name(name)
     frame = f'<iframe width="400" height="800" style="border:0" srcdoc="{html.escape(copy)}"></iframe>'
@@ -76,7 +93,34 @@ def pages(folder: Path) -> list[Path]:
         write_comparison(long, folder / "c.html", "Compared"),
         write_index(folder.parent),
         write_edges(find_edges(["gelu", "relu", "softplus"], []), folder / "e.html"),
+        many_results(folder),
     ]
+
+
+def many_results(folder: Path) -> Path:
+    """A page over results with long names, two data sets, two depths and two criteria."""
+    label = "a label that is much longer than a phone is wide, as labels sometimes are, "
+    outcomes = [
+        outcome(seed, row=label + row, settings={"data": data, "depth": depth, "criterion": criterion})
+        for data in ("digits", "mnist")
+        for depth in (10, 30)
+        for row, criterion in (("one", "snip"), ("two", "grasp"))
+        for seed in range(3)
+    ]
+    return write_results(outcomes, folder / "results.html", "Results " + "x" * 80, sources={"y" * 80: 24})
+
+
+def test_filters_hide_and_show(browse, tmp_path):
+    page = many_results(tmp_path)
+    text = page.read_text().replace("a label that is much longer than a phone is wide, as labels sometimes are, ", "")
+    page.write_text(with_scripts(text, "").replace("</body>", f"{FILTER}</body>"))
+    # Of either data set there are 5 figures of 2 lines each, every line with its legend, and 4 rows of tables.
+    whole = 5 + 2 * 5 * 2 + 4
+    assert title(browse(page, "--dump-dom")) == [2 * whole, whole, 5 + 5 * 2 + 2, 0, 2 * whole]
+
+
+def test_the_script_of_the_page_runs_under_its_own_policy(browse, tmp_path):
+    assert '<form id="filters">' in browse(many_results(tmp_path), "--dump-dom")
 
 
 def test_pages_fit_on_a_phone_and_load_nothing(browse, deep_run):

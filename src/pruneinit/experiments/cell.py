@@ -8,13 +8,14 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 import pruneinit
 from pruneinit.data import Dataset, load
@@ -22,7 +23,7 @@ from pruneinit.errors import InputError
 from pruneinit.experiments.outcome import kept_counts, outcome
 from pruneinit.experiments.prepare import held_out, ready
 from pruneinit.experiments.recipe import RESULTS_VERSION, Recipe
-from pruneinit.train import distributed, train
+from pruneinit.train import Epoch, distributed, train
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Result:
         results_version: `RESULTS_VERSION` of recipe.py.
         torch: Its version.
         state: Whether it was computed, or raised an error.
-        seconds: Of the whole cell.
+        seconds: Of the whole cell; its share, where several were trained side by side.
+        beside: How many were trained side by side: this one alone, or with others, which changes the rounding.
         test_accuracy: After the last epoch; in [0, 1], as the others.
         best_test_accuracy: Of the best epoch, picked on test data.
         best_epoch: That epoch, from 1.
@@ -59,6 +61,7 @@ class Result:
     torch: str
     state: Literal["done", "failed"]
     seconds: float
+    beside: int = 1
     test_accuracy: float | None = None
     best_test_accuracy: float | None = None
     best_epoch: int | None = None
@@ -127,10 +130,36 @@ def run_one(
     """
     start = time.perf_counter()
     try:
-        found = _measured(recipe, data_root, device)
+        with distributed(device) as world:
+            dataset = learnt(recipe, data_root, world.device)
+            model, _ = ready(recipe, dataset, world.device)
+            records = train(model, dataset, recipe.training, seed=recipe.seed, device=world.device)
+        return finished(recipe, model, records, row=row, seconds=time.perf_counter() - start)
     except Exception as error:  # whatever it is, the other cells go on
         return failed(recipe, _told(error, data_root), row=row, seconds=time.perf_counter() - start)
-    return Result(**_origin(recipe, row), state="done", seconds=round(time.perf_counter() - start, 3), **found)
+
+
+def learnt(recipe: Recipe, data_root: str | None, device: torch.device) -> Dataset:
+    """The data that a recipe learns from and is evaluated on."""
+    return held_out(recipe, _dataset(recipe.data, data_root, str(device)))
+
+
+def finished(
+    recipe: Recipe, model: nn.Module, records: Sequence[Epoch], *, row: str | None, seconds: float, beside: int = 1
+) -> Result:
+    """The result of a recipe whose network was trained; `records` has one an epoch, at least one."""
+    found, counts = outcome(model, records), kept_counts(model)
+    names = ("test_accuracy", "best_test_accuracy", "best_epoch", "diverged", "survivors")
+    return Result(
+        **_origin(recipe, row),
+        state="done",
+        seconds=round(seconds, 3),
+        beside=beside,
+        validation_accuracy=records[-1].validation_accuracy,
+        empty=tuple(name for name, (kept, _) in counts.items() if not kept),
+        densities={name: float(f"{kept / total:.6g}") for name, (kept, total) in counts.items()},
+        **{name: found[name] for name in names},
+    )
 
 
 def failed(recipe: Recipe, why: str, *, row: str | None = None, seconds: float = 0.0) -> Result:
@@ -151,21 +180,6 @@ def code() -> str:
     for file in sorted(root.rglob("*.py")):
         digest.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def _measured(recipe: Recipe, data_root: str | None, device: str | None) -> dict[str, Any]:
-    with distributed(device) as world:
-        dataset = held_out(recipe, _dataset(recipe.data, data_root, str(world.device)))
-        model, _ = ready(recipe, dataset, world.device)
-        counts = kept_counts(model)
-        records = train(model, dataset, recipe.training, seed=recipe.seed, device=world.device)
-    found = outcome(model, records)
-    names = ("test_accuracy", "best_test_accuracy", "best_epoch", "diverged", "survivors")
-    return {name: found[name] for name in names} | {
-        "validation_accuracy": records[-1].validation_accuracy,
-        "empty": tuple(name for name, (kept, _) in counts.items() if not kept),
-        "densities": {name: float(f"{kept / total:.6g}") for name, (kept, total) in counts.items()},
-    }
 
 
 @cache

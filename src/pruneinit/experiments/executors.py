@@ -15,9 +15,8 @@ import torch
 from pruneinit.errors import InputError
 from pruneinit.experiments.cell import Result, failed
 from pruneinit.experiments.grid import Cell
+from pruneinit.experiments.work import Work
 
-Work = Callable[[Cell], Result | None]
-"""Carries out a cell; None where somebody else is at it."""
 Stop = Callable[[], bool]
 """Asked before each cell that is begun: once it is true, no more are."""
 

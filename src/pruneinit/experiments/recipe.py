@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -215,14 +215,15 @@ _LATER = (("sanity", "none"), ("train_images", None))
 
 
 @cache
-def _hints(kind: Hashable) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     """The types of the settings; reading them off takes a millisecond, and a grid has thousands of recipes."""
     return get_type_hints(kind)
 
 
 def _plain(settings: Recipe | Training) -> dict[str, Any]:
     """The settings in JSON, whole numbers as floats where numbers are meant: 1 and 1.0 are one recipe."""
-    hints = _hints(type(settings))
+    kind: Any = type(settings)  # not `type[Recipe]`, which mypy takes for what has no hash
+    hints = _hints(kind)
     values: dict[str, Any] = {}
     for name, hint in hints.items():
         value = getattr(settings, name)
@@ -244,7 +245,7 @@ def _why(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _build(kind: type[Any], values: Mapping[str, Any]) -> Any:
+def _build(kind: Any, values: Mapping[str, Any]) -> Any:
     known = _hints(kind)
     for key in values:
         if key not in known:

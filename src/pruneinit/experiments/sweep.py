@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -12,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from pruneinit.errors import InputError
-from pruneinit.experiments.cell import Result, run_one
+from pruneinit.experiments.cell import Result
 from pruneinit.experiments.executors import Executor, serial
 from pruneinit.experiments.faults import refuse_impossible
 from pruneinit.experiments.grid import Cell, Grid, choose
 from pruneinit.experiments.lock import claimed
+from pruneinit.experiments.patience import Patience
+from pruneinit.experiments.work import CELLS, Work
 from pruneinit.files import write_text
 
-CELLS = "cells"
 EXPORTED = "cells.jsonl"
 
 
@@ -68,6 +68,7 @@ class Standing:
 
 
 OnResult = Callable[[Standing, Cell, Result], None]
+OnElsewhere = Callable[[Cell], None]
 
 
 def standing(grid: Grid, folder: str | os.PathLike[str], shard: tuple[int, int] = (1, 1)) -> Standing:
@@ -101,12 +102,15 @@ def sweep(
     data_root: str | None = None,
     device: str | None = None,
     order: Callable[[Cell], Any] | None = None,
+    patience: int = 4,
     on_result: OnResult | None = None,
+    on_elsewhere: OnElsewhere | None = None,
 ) -> Standing:
     """Carry out what is missing of a grid, and nothing else.
 
     It may be killed at any moment and started again, here or where the folder was copied to, and several may work in
-    one folder: no cell is computed twice at a time. A cell that raises an error has failed, and the others go on.
+    one folder: no cell is computed twice at a time. A cell that raises an error has failed, and the others go on;
+    where the very first ones all fail alike, it is not the cells that are wrong, and nothing else is begun.
 
     Args:
         grid: What to carry out.
@@ -117,14 +121,17 @@ def sweep(
         data_root: Where data sets are; None for `$PRUNEINIT_DATA`, else the user's cache.
         device: `"cpu"`, `"cuda"`, ...; None takes a GPU where there is one.
         order: A key to sort cells by, those to begin with first; None is their order in the grid.
+        patience: Stop where the first so many cells of this call all fail with the same last line, unless a failed cell
+            of an earlier call has that line too: who calls again wants to go on. 0 never stops.
         on_result: Called with the standing after each cell that this call has seen done, the cell, and its result.
+        on_elsewhere: Called with each cell that another sweep has at work.
 
     Returns:
         The standing at the end. What another sweep has at work just then is missing in it.
 
     Raises:
-        InputError: The grid is impossible, data are missing, or files cannot be read or written. Results that were
-            written before stay.
+        InputError: The grid is impossible, data are missing or go missing on the way, the first cells all fail alike,
+            or files cannot be read or written. Results that were written before stay.
 
     Example:
         >>> import tempfile
@@ -138,21 +145,31 @@ def sweep(
     stale = {cell.hash: now.results[cell.hash] for cell in now.failed} if retry else {}
     todo = [cell for cell in now.cells if cell.hash not in now.results or cell.hash in stale]
     todo = todo if order is None else sorted(todo, key=order)
-    refuse_impossible({str(cell): cell.recipe for cell in todo}, data_root)
-    work = functools.partial(_carry_out, folder=Path(folder), stale=stale, data_root=data_root, device=device)
+    root = None if data_root is None else os.path.abspath(data_root)  # a worker may be at home in another folder
+    refuse_impossible({str(cell): cell.recipe for cell in todo}, root)
+    work = Work(Path(folder), stale, root, device)
+    known = {now.results[cell.hash].why for cell in now.failed if cell.hash not in stale}
+    seen = Patience(patience, known)
     while todo:
         elsewhere, before = [], len(todo)
         for cell, result in (executor or serial())(todo, work):
             if result is None:
                 elsewhere.append(cell)
+                if on_elsewhere is not None:
+                    on_elsewhere(cell)
                 continue
             if result.failed:
-                _keep(Path(folder), result)  # of a process that died nobody has written it
+                work.keep(result)  # of a process that died nobody has written it
             now = now.with_result(result)
             if on_result is not None:
                 on_result(now, cell, result)
+            seen.add(result)
+            if seen.over:
+                refuse_impossible({str(cell): cell.recipe for cell in now.missing}, root)
+            seen.refuse(len(now.missing))
         # Another sweep has these; what it has ended or left meanwhile is taken in, and the rest is its own.
         todo = elsewhere if len(elsewhere) < before else []
+    _tidy(Path(folder))
     return now
 
 
@@ -188,42 +205,11 @@ def export(folder: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _carry_out(
-    cell: Cell, *, folder: Path, stale: Mapping[str, Result], data_root: str | None, device: str | None
-) -> Result | None:
-    """Compute a cell and write its result, unless somebody has done so or is at it (None)."""
-    file = _file(folder, cell.hash)
-    with claimed(file.with_name(f".{cell.hash}.lock")) as mine:
-        if not mine:
-            return None
-        there = _there(file)
-        if there is not None and there != stale.get(cell.hash):
-            return there
-        for part in file.parent.glob(f".{file.name}.*"):  # of a sweep that was killed while it wrote
-            with suppress(OSError):
-                part.unlink()
-        result = run_one(cell.recipe, row=cell.row, data_root=data_root, device=device)
-        write_text(file, f"{result.to_json()}\n")
-        return result
-
-
-def _keep(folder: Path, result: Result) -> None:
-    file = _file(folder, result.cell)
-    if _there(file) != result:
-        write_text(file, f"{result.to_json()}\n")
-
-
-def _there(file: Path) -> Result | None:
-    try:
-        return Result.from_json(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {file}: {error}; remove it, and sweep again") from error
-
-
-def _file(folder: Path, name: str) -> Path:
-    return folder / CELLS / f"{name}.json"
+def _tidy(folder: Path) -> None:
+    """Remove the locks of sweeps that were killed after they had written a result."""
+    for lock in (folder / CELLS).glob(".*.lock"):
+        with suppress(InputError), claimed(lock):
+            pass
 
 
 def _texts(folder: Path) -> Iterator[tuple[str, str, str]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pruneinit.paper.entries import Entry
-from pruneinit.paper.published import Published
+from pruneinit.paper.published import Reported
 from pruneinit.report.charts import Series, line_chart
 from pruneinit.report.maps import map_chart, shades
-from pruneinit.report.panels import panels
+from pruneinit.report.sheet import sheet
 
 _WIDTH, _HEIGHT = 560, 300
 _MIDDLE, _SPAN = 55.0, 45.0
@@ -16,7 +16,7 @@ _MIDDLE, _SPAN = 55.0, 45.0
 
 def accuracy_lines(
     found: Sequence[Entry],
-    reported: Sequence[Published],
+    reported: Sequence[Reported],
     *,
     title: str,
     axis: str,
@@ -60,7 +60,7 @@ def accuracy_lines(
                     whole=axis == "depth", width=_WIDTH, height=_HEIGHT,
                 )  # fmt: skip
                 drawn.append((", ".join(part for part in (f"{network} on {data}", heading) if part), chart))
-    return panels(drawn, columns=2, title=title)
+    return sheet(drawn, columns=2, title=title)
 
 
 def accuracy_maps(found: Sequence[Entry], *, title: str, x: str, y: str, by: str) -> str:
@@ -96,7 +96,7 @@ def accuracy_maps(found: Sequence[Entry], *, title: str, x: str, y: str, by: str
             )
             drawn.append((f"{row}, {one}", chart))
     head = shades("test accuracy after the last epoch, %", _MIDDLE, _SPAN, 2 * _WIDTH)
-    return panels(drawn, columns=2, title=title, head=head)
+    return sheet(drawn, columns=2, title=title, head=head)
 
 
 def _varies(here: Sequence[Entry], entry: Entry, axis: str) -> bool:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pruneinit.errors import InputError
-from pruneinit.experiments.executors import Stop, cores, processes, serial
+from pruneinit.experiments.beside import side_by_side
+from pruneinit.experiments.executors import Executor, Stop, cores, processes, serial
 from pruneinit.experiments.grid import Grid
-from pruneinit.experiments.sweep import CELLS, EXPORTED, OnResult, export, standing, sweep
+from pruneinit.experiments.sweep import EXPORTED, OnResult, export, standing, sweep
+from pruneinit.experiments.work import CELLS
 from pruneinit.paper.entries import Entry, entries
 from pruneinit.paper.order import Order, extremes_first
-from pruneinit.paper.published import Published, published
+from pruneinit.paper.published import Reported, published
 from pruneinit.paper.tables import csv_rows, entry_table, progress_of, unmeasured
 
 NOTE = (
@@ -21,6 +23,7 @@ NOTE = (
     "all epochs; *best epoch* is picked on test data, as published figures often are. *Difference* is the last epoch "
     "less the published number. Published numbers are from the tables of the paper; their last digits may be off."
 )
+_BESIDE = 24  # small enough that a budget is kept to within a bundle
 GRIDS = Path(__file__).parent / "grids"
 
 
@@ -72,8 +75,8 @@ class Findings:
     figure: str | None
 
 
-Figure = Callable[[Sequence[Entry], Sequence[Published]], str]
-Table = Callable[[Sequence[Entry], Sequence[Published]], str]
+Figure = Callable[[Sequence[Entry], Sequence[Reported]], str]
+Table = Callable[[Sequence[Entry], Sequence[Reported]], str]
 Remarks = Callable[[Sequence[Entry]], list[str]]
 
 
@@ -171,10 +174,11 @@ class Study:
         )
 
 
-def executor(means: Means) -> Any:
+def executor(means: Means) -> Executor:
     """The way to carry out cells with these means."""
     import torch
 
     gpu = torch.cuda.is_available() if means.device is None else means.device.startswith("cuda")
     workers = means.workers or (1 if gpu else cores())
-    return serial(stop=means.stop) if workers == 1 else processes(workers, stop=means.stop)
+    alone = serial(stop=means.stop) if workers == 1 else processes(workers, stop=means.stop)
+    return side_by_side(alone, _BESIDE)

@@ -2,8 +2,11 @@
 
 from pruneinit.report.diagnosis import check_diagnosis, diagnosis_table, facts, write_diagnosis
 from pruneinit.report.edge import Edges, check_page, find_edges, write_edges
+from pruneinit.report.many import RESULTS, write_results
+from pruneinit.report.outcomes import Outcome
 from pruneinit.report.page import write_comparison, write_index, write_report
 from pruneinit.report.phases import TEXT, diagram_of, phase_text
+from pruneinit.report.published import Published
 from pruneinit.report.read import read_run
 from pruneinit.report.record import (
     Epoch,
@@ -18,11 +21,14 @@ from pruneinit.report.record import (
 from pruneinit.report.terminal import edge_table, layer_table, moments_table, result_table
 
 __all__ = [
+    "RESULTS",
     "TEXT",
     "Edges",
     "Epoch",
     "Layer",
+    "Outcome",
     "Pruning",
+    "Published",
     "Rescaling",
     "Residuals",
     "Result",
@@ -45,4 +51,5 @@ __all__ = [
     "write_edges",
     "write_index",
     "write_report",
+    "write_results",
 ]

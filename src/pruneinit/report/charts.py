@@ -108,7 +108,7 @@ def line_chart(
 
     parts = [key, axes(plot, x_label, y_label, unit)]
     for (_, look, shown), one in zip(keys(series), series, strict=True):
-        runs = [[plot.point(x, y) for x, y in run] for run in _unbroken(one.points, log)]
+        runs = [[plot.point(x, y) for x, y in run] for run in unbroken(one.points, log)]
         parts.append(strokes(look, shown, runs, _marked(runs, shown)))
     if tooltips:
         measured = {x for s in series if s.shown == "points" for x, _ in s.points}
@@ -189,8 +189,8 @@ def _finite(value: float | None, log: bool) -> float | None:
     return None if value is None or not math.isfinite(value) or (log and value < 0) else value
 
 
-def _unbroken(points: Sequence[tuple[float, float | None]], log: bool) -> list[list[Point]]:
-    """The stretches between gaps; a zero on a logarithmic axis stands alone."""
+def unbroken(points: Sequence[tuple[float, float | None]], log: bool) -> list[list[Point]]:
+    """The stretches between gaps, by rising x; a zero on a logarithmic axis stands alone."""
     runs: list[list[Point]] = [[]]
     for x, y in sorted(points, key=lambda pair: pair[0]):
         if y is None:

@@ -1,0 +1,155 @@
+"""Cells trained side by side: small fully connected networks, many in one piece of work."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from pruneinit.errors import InputError
+from pruneinit.experiments.cell import Result, finished, learnt, run_one
+from pruneinit.experiments.executors import Executor
+from pruneinit.experiments.grid import Cell
+from pruneinit.experiments.prepare import ready
+from pruneinit.experiments.recipe import Recipe
+from pruneinit.experiments.work import Work
+from pruneinit.train import Training, can_share, distributed, train_side_by_side
+
+
+@dataclass(frozen=True)
+class Bundle(Cell):
+    """A cell, and others to be trained beside it.
+
+    Attributes:
+        others: The other cells.
+    """
+
+    others: tuple[Cell, ...] = ()
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All of them."""
+        return (Cell(self.recipe, self.row, self.axes), *self.others)
+
+
+@dataclass(frozen=True)
+class SideBySide(Work):
+    """What an executor does with a bundle."""
+
+    def __call__(self, cell: Cell) -> Result | None:
+        """Compute a bundle, but for cells that are there or somebody else is at; the result of its first cell."""
+        first, mine = None, list[Cell]()
+        with ExitStack() as held:
+            for one in cell.cells if isinstance(cell, Bundle) else (cell,):
+                free, result = self.begin(one, held)
+                first = result if one.hash == cell.hash else first
+                mine += [one] if free else []
+            for result in run_together(mine, data_root=self.data_root, device=self.device):
+                self.keep(result)
+                first = result if result.cell == cell.hash else first
+        return first
+
+
+def side_by_side(executor: Executor, size: int) -> Executor:
+    """Let an executor carry out bundles of cells whose networks can be trained side by side.
+
+    Those are fully connected networks of the same sizes, on the same data by the same seed, with settings that differ
+    in what is done before training and in the learning rate. Other cells are carried out as ever.
+
+    Args:
+        executor: How bundles are carried out.
+        size: Cells of a bundle, at most.
+    """
+
+    def execute(todo: Sequence[Cell], work: Work) -> Iterator[tuple[Cell, Result | None]]:
+        jointly = SideBySide(work.folder, work.stale, work.data_root, work.device)
+        for cell, result in executor(bundles(todo, size), jointly):
+            if not isinstance(cell, Bundle):
+                yield cell, result
+                continue
+            first, *others = cell.cells
+            yield first, result
+            # What has no result is taken for somebody else's, and so tried again: a process that died had them all.
+            yield from ((other, work.there(other)) for other in others)
+
+    return execute
+
+
+def bundles(cells: Sequence[Cell], size: int) -> list[Cell]:
+    """Cells in bundles, each where the first of its cells was; a cell that is trained alone stays itself.
+
+    Networks that differ in the learning rate alone come together, and then those of similar sparsity: they are pruned
+    once, and layers are equally sparse.
+
+    Example:
+        >>> from pruneinit.experiments import Grid
+        >>> grid = Grid("g", {"model": "mlp"}, over={"seed": [0, 1], "sparsity": [0.5, 0.9]})
+        >>> [len(bundle.cells) for bundle in bundles(grid.cells(), 8)]
+        [2, 2]
+    """
+    place = {cell.hash: at for at, cell in enumerate(cells)}
+    groups: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(_shared(cell.recipe) or cell.hash, []).append(cell)
+    found: list[Cell] = []
+    for group in groups.values():
+        # By the first of those that are pruned alike, so that cells that come early in the sweep stay early.
+        alike: dict[Recipe, int] = {}
+        for cell in group:
+            alike.setdefault(_pruned(cell.recipe), place[cell.hash])
+        ordered = sorted(group, key=lambda cell: (cell.recipe.sparsity, alike[_pruned(cell.recipe)]))
+        for start in range(0, len(ordered), size):
+            members = sorted(ordered[start : start + size], key=lambda cell: place[cell.hash])
+            first, others = members[0], tuple(members[1:])
+            found.append(Bundle(first.recipe, first.row, first.axes, others) if others else first)
+    return sorted(found, key=lambda cell: place[cell.hash])
+
+
+def run_together(cells: Sequence[Cell], *, data_root: str | None = None, device: str | None = None) -> list[Result]:
+    """What `run_one` gives for each cell, but for rounding, of cells that `bundles` put together.
+
+    Where one of them cannot be prepared, or they cannot be trained together, each is carried out alone.
+    """
+    if len(cells) > 1:
+        with suppress(Exception):  # whoever raised it raises it again alone, and has failed
+            return _together(cells, data_root, device)
+    return [run_one(cell.recipe, row=cell.row, data_root=data_root, device=device) for cell in cells]
+
+
+def _together(cells: Sequence[Cell], data_root: str | None, device: str | None) -> list[Result]:
+    start = time.perf_counter()
+    with distributed(device) as world:
+        if world.size > 1:
+            raise InputError("several processes train one network at a time")
+        dataset = learnt(cells[0].recipe, data_root, world.device)
+        prepared: dict[Recipe, nn.Module] = {}
+        for cell in cells:
+            if _pruned(cell.recipe) not in prepared:
+                prepared[_pruned(cell.recipe)] = ready(cell.recipe, dataset, world.device)[0]
+        models = [copy.deepcopy(prepared[_pruned(cell.recipe)]) for cell in cells]
+        trainings = [cell.recipe.training for cell in cells]
+        records = train_side_by_side(models, dataset, trainings, seed=cells[0].recipe.seed)
+    seconds = (time.perf_counter() - start) / len(cells)
+    return [
+        finished(cell.recipe, model, found, row=cell.row, seconds=seconds, beside=len(cells))
+        for cell, model, found in zip(cells, models, records, strict=True)
+    ]
+
+
+def _pruned(recipe: Recipe) -> Recipe:
+    """The recipe with what it says of training left out, but for what a network is prepared by."""
+    return replace(recipe, training=Training())
+
+
+def _shared(recipe: Recipe) -> tuple[object, ...] | None:
+    """What recipes must have in common to be trained side by side; None where one can only be trained alone."""
+    training = recipe.training
+    if recipe.model != "mlp" or not can_share(training):
+        return None
+    names = ("data", "validation", "train_images", "model", "depth", "width", "activation", "seed")
+    return (*(getattr(recipe, name) for name in names), replace(training, lr=1.0))
