@@ -14,11 +14,16 @@ from pruneinit.report.words import NOTHING
 
 TITLE = texts("ffnn-grid")["title"]
 _LEARNS = 50.0
+_ROWS = {
+    criterion: tuple(f"{way}, {criterion}{end}" for way, end in
+                     (("ordered", ""), ("edge", ""), ("edge", ", rescaled"), ("edge", ", calibrated")))
+    for criterion in ("SBP", "MBP")
+}  # fmt: skip
 
 
 def figure(found: Sequence[Entry], reported: Sequence[Reported]) -> str:
     """A map of depth and sparsity for each row and activation."""
-    return accuracy_maps(found, title=TITLE, x="sparsity", y="depth", by="activation")
+    return accuracy_maps(found, title=TITLE, x="sparsity", y="depth", lines=_ROWS, by="activation")
 
 
 def table(found: Sequence[Entry], rest: Sequence[Reported] = ()) -> str:
@@ -54,10 +59,8 @@ def summary(found: Sequence[Entry], rest: Sequence[Reported] = ()) -> str:
 def remarks(found: Sequence[Entry]) -> list[str]:
     """Where the paper's three rows learn, of the places that all of them have."""
     said = []
-    for criterion in ("SBP", "MBP"):
+    for criterion, rows in _ROWS.items():
         for activation in dict.fromkeys(entry.axes["activation"] for entry in found):
-            rows = [f"{way}, {criterion}{end}" for way, end in
-                    (("ordered", ""), ("edge", ""), ("edge", ", rescaled"), ("edge", ", calibrated"))]  # fmt: skip
             places = [
                 {(e.axes["depth"], e.axes["sparsity"]): e.last.mean for e in found
                  if e.row == row and e.axes["activation"] == activation and e.last is not None}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pruneinit.data import data_root
 from pruneinit.errors import InputError
 from pruneinit.experiments.beside import side_by_side
 from pruneinit.experiments.executors import Executor, Stop, cores, processes, serial
@@ -95,6 +96,7 @@ class Study:
         remarks: What the numbers say.
         order: Which cells to begin with, by scale; `extremes_first` where it is not given.
         stands_for: Networks of the small grid, and the network of the paper that each takes the place of.
+        needs: By scale: what to do where a folder of images is not there.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Study:
     remarks: Remarks = lambda found: []
     order: Mapping[str, Order] = field(default_factory=dict)
     stands_for: Mapping[str, str] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict)
 
     results_file: ClassVar[str] = EXPORTED
     note: ClassVar[str] = NOTE
@@ -137,6 +140,7 @@ class Study:
             InputError: Data are missing, or files cannot be read or written.
         """
         grid = self.grid(scale)
+        self._refuse_missing(grid, scale, means.data_root)
         sweep(
             grid,
             folder,
@@ -172,6 +176,13 @@ class Study:
             remarks=self.remarks(measured),
             figure=self.figure(found, reported) if measured else None,
         )
+
+    def _refuse_missing(self, grid: Grid, scale: str, root: str | None) -> None:
+        """Say how to get a folder of images that is not there: its loader cannot know."""
+        for name in dict.fromkeys(cell.recipe.data for cell in grid.cells()):
+            folder = data_root(root) / name.removeprefix("folder:")
+            if name.startswith("folder:") and scale in self.needs and not folder.is_dir():
+                raise InputError(f"no folder {folder}: {self.needs[scale]}")
 
 
 def executor(means: Means) -> Executor:
