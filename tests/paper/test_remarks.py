@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from pruneinit.paper.cifar import sanity
 from pruneinit.paper.densities import Curve, remarks_of, table_of
 from pruneinit.paper.entries import Entry, Spread
@@ -66,4 +68,9 @@ def test_moments_are_compared_among_layers_of_equal_size():
     assert curve.means == [0.75, 0.25, 1.0, 1.0, 1.0]
     assert "| a | 5 | 0.5 | 25 % (b) | 100 % (c) | 4 | 2 |" in table_of([curve])
     assert remarks_of([curve]) == []
+    (said,) = remarks_of([replace(curve, row="ResNet32"), replace(curve, row="Stable ResNet32")])
+    assert said == (
+        "The largest m^l over the smallest, among layers of equal size: 4 in 'ResNet32', 4 in 'Stable ResNet32'. "
+        "Layers that SBP leaves nothing of: 0.5, 0.5."
+    )
     assert Curve("a", 1, ["b"] * 3, [9] * 3, [[1]] * 3, [1.0, None, 2.0]).spread is None
