@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pruneinit.screen import open_console, progress, say
+from pruneinit.screen import open_console, progress, say, speaks
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -117,7 +117,8 @@ def _sweep(settings: Namespace) -> None:
         say(f"{count} by {version}")
     if len(now.versions) > 1:
         say("results of several versions of the code are in one folder: compare them with care")
-    open_console().print(f"results: {export(folder)}", soft_wrap=True, highlight=False)
+    if speaks():
+        open_console().print(f"results: {export(folder)}", soft_wrap=True, highlight=False)
 
 
 def _diagnose(settings: Namespace) -> int:

@@ -16,6 +16,7 @@ from pruneinit.errors import InputError
 from pruneinit.experiments.cell import Result, failed
 from pruneinit.experiments.grid import Cell
 from pruneinit.experiments.work import Work
+from pruneinit.train.distributed import world_size
 
 
 class Executor(Protocol):
@@ -84,6 +85,10 @@ def chosen(
     """
     if threads < 1:
         raise InputError(f"threads must be 1 or more, got {threads}")
+    if world_size() > 1:
+        if kind == "ray" or workers not in (None, 1):
+            raise InputError("under torchrun all processes train each cell together: leave out executor and workers")
+        workers = 1
     if kind == "ray":
         if workers is not None:
             raise InputError("workers is for --executor processes; a cluster has as many as it has room for")
