@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -168,6 +169,83 @@ def test_data_that_vanish_on_the_way_stop_the_sweep_with_their_name(tmp_path, mo
         sweep(MANY, tmp_path, device="cpu")
     now = standing(MANY, tmp_path)
     assert (len(now.done), len(now.failed), len(now.missing)) == (1, 4, 2)
+
+
+FULL = """
+import resource, signal, sys
+from pruneinit.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a file that would become too large gives an error, as a full disk does
+size = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_told_in_one_line_and_what_is_there_stays(workers, tmp_path, environment):
+    (tmp_path / "grid.yaml").write_text(YAML.replace("0.5, 0.9", "0.5"))
+    words = ["sweep", "grid.yaml", "--out", ".", "--workers", str(workers), "--device", "cpu"]
+    options = {"cwd": tmp_path, "env": environment | {"TMPDIR": str(tmp_path)}, "capture_output": True, "text": True}
+
+    def carried_out(size):
+        return subprocess.run([sys.executable, "-c", FULL, str(size), *words], timeout=120, check=False, **options)
+
+    assert carried_out(10**9).returncode == 0
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
+    (tmp_path / "grid.yaml").write_text(YAML)
+    full = carried_out(100)
+    assert (full.returncode, full.stderr.count("\n")) == (2, 1)
+    assert re.search(r"error: cannot write .*: File too large; free some space or choose another folder", full.stderr)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json*")} == kept
+    assert carried_out(10**9).returncode == 0
+    assert len((tmp_path / "small" / "cells.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_computed(tmp_path, monkeypatch):
+    computed = []
+    monkeypatch.setattr(works, "run_one", lambda recipe, **where: computed.append(recipe))
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=r"cannot write .*cells: Not a directory; choose a folder you may write"):
+            sweep(GRID, folder, device="cpu")
+
+    def read_only(path, flags, *rest):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patched:  # who runs the tests may be allowed to write everywhere
+        patched.setattr("pruneinit.experiments.lock.os.open", read_only)
+        with pytest.raises(InputError, match="cells: Read-only file system; choose a folder you may write to"):
+            sweep(GRID, tmp_path / "new", device="cpu")
+    assert not computed
+
+
+def test_each_result_says_which_version_of_the_code_gave_it(tmp_path, capsys):
+    (tmp_path / "grid.yaml").write_text(YAML)
+    command = ["sweep", str(tmp_path / "grid.yaml"), "--out", str(tmp_path), "--workers", "1", "--device", "cpu"]
+    assert main(command) == 0
+    file = next((tmp_path / "small" / "cells").glob("*.json"))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"code": "01234567"}))
+    capsys.readouterr()
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^1 by pruneinit \S+ \(01234567\), torch ", shown, re.MULTILINE)
+    assert len(re.findall(r"^1 by pruneinit ", shown, re.MULTILINE)) == 2
+    assert "results of several versions of the code are in one folder" in shown
+
+
+def test_results_of_an_older_version_of_results_are_left_out_and_counted(tmp_path, capsys, monkeypatch):
+    (tmp_path / "grid.yaml").write_text(YAML)
+    command = ["sweep", str(tmp_path / "grid.yaml"), "--out", str(tmp_path), "--workers", "1", "--device", "cpu"]
+    monkeypatch.setattr("pruneinit.experiments.recipe.RESULTS_VERSION", 0)
+    assert main(command) == 0
+    old = sorted(path.name for path in (tmp_path / "small" / "cells").iterdir())
+    monkeypatch.undo()
+    capsys.readouterr()
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "small: 2 cells, 0 there already" in shown
+    assert "small: 2 results of other versions or altered ones are left out" in shown
+    assert len({path.name for path in (tmp_path / "small" / "cells").iterdir()} - set(old)) == 2
 
 
 def test_nothing_is_computed_of_a_grid_that_is_partly_impossible(tmp_path):

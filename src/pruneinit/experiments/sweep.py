@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -214,7 +215,7 @@ def read(folder: Path) -> tuple[dict[str, Result], int]:
         except InputError as error:
             raise InputError(f"{where} is damaged: {error}") from error
         if result is None or name not in ("", result.cell):
-            others.add(name or where)
+            others.add(name or json.loads(text)["cell"])  # the same one may be in a file of its own too
         else:
             found[result.cell] = result
     return dict(sorted(found.items())), len(others - set(found))
