@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
     from rich.console import Console
 
-    from pruneinit.experiments import Recipe
+    from pruneinit.experiments import Cell, Recipe, Result
+    from pruneinit.experiments.sweep import Standing
 
 _ERROR, _COLLAPSED, _INTERRUPTED = 2, 3, 130
 
@@ -38,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"pruneinit: error: {error}", file=sys.stderr)
             return _ERROR
     except KeyboardInterrupt:
-        hint = {"sweep": "; the same command goes on with the cells that are missing"}.get(command or "", "")
+        hint = ""
+        if command in ("sweep", "reproduce"):
+            hint = "; the same command goes on with the cells that are missing"
         if command in ("run", "compare"):
             hint = "; the same command goes on from the last whole epoch"
         print(f"pruneinit: interrupted{hint}", file=sys.stderr)
@@ -119,6 +122,36 @@ def _sweep(settings: Namespace) -> None:
         say("results of several versions of the code are in one folder: compare them with care")
     if speaks():
         open_console().print(f"results: {export(folder)}", soft_wrap=True, highlight=False)
+
+
+def _reproduce(settings: Namespace) -> None:
+    from pruneinit.errors import InputError
+    from pruneinit.paper import STUDIES, Budget, Means, parse_budget, reproduce, study, write_results_page
+
+    console = open_console()
+    if settings.study == "docs":
+        page = write_results_page(STUDIES.values(), settings.out, settings.page)
+        console.print(f"page: {page}", soft_wrap=True, highlight=False)
+        return
+    asked = study(settings.study)
+    if settings.workers is not None and settings.workers < 1:
+        raise InputError(f"workers must be 1 or more, got {settings.workers}")
+    seconds = parse_budget(settings.budget)
+    means = Means(
+        stop=Budget(seconds).over,
+        workers=settings.workers,
+        data_root=settings.data_dir,
+        device=settings.device,
+        retry=settings.retry,
+        on_result=_tell_cell,
+        on_line=say,
+    )
+    written = reproduce(asked, settings.out, means if seconds else None, scale=settings.scale)
+    for line in written.findings.progress:
+        say(f"{asked.name}: {line}")
+    if written.findings.done < written.findings.planned:
+        say("the same command goes on with the cells that are missing")
+    console.print(f"table and figure: {written.page}", soft_wrap=True, highlight=False)
 
 
 def _diagnose(settings: Namespace) -> int:
@@ -250,6 +283,10 @@ _COMMANDS: dict[str, tuple[str, Callable[[Namespace], int | None]]] = {
     "run": ("carry out one recipe: initialise, prune, rescale, train, save, report", _run),
     "compare": ("prune the same network three ways, and show what the Edge of Chaos is for", _compare),
     "sweep": ("carry out what is missing of a grid of recipes, in several processes", _sweep),
+    "reproduce": (
+        "carry out a figure or table of the paper again, and set it beside what it reports",
+        _reproduce,
+    ),
     "diagnose": ("will it train? Look at a pruned network before training it, and at what would help", _diagnose),
     "edge": ("Edge-of-Chaos points and phase diagrams of activations", _edge),
     "data": ("list, download and check data sets", _data),
@@ -271,6 +308,11 @@ def _recipe(settings: Namespace) -> Recipe:
     if not isinstance(training, Training):
         values["training"] = Training(**training.as_dict())
     return Recipe(**values)
+
+
+def _tell_cell(now: Standing, cell: Cell, result: Result) -> None:
+    told = result.why if result.failed else f"test accuracy {result.test_accuracy:.1%}"
+    say(f"{len(now.cells) - len(now.missing)}/{len(now.cells)} {cell}: {told}, {result.seconds:.1f} s")
 
 
 def _carry_out(recipe: Recipe, settings: Namespace, label: str = "") -> Path:

@@ -138,6 +138,28 @@ def _sweep_flags(parser: Command) -> None:
     _place_flags(parser)
 
 
+def _reproduce_flags(parser: Command) -> None:
+    parser.add_argument(
+        "study",
+        type=str,
+        metavar="NAME",
+        help="densities, ffnn-grid, vcnn, cifar, tiny-imagenet, imagenet or vgg; docs writes the page of all results.",
+    )
+    parser.add_argument(
+        "--budget", metavar="TIME", type=str, default="20min", help="90s, 20min, 2h, unlimited; 0 only draws again."
+    )
+    parser.add_argument("--scale", type=str, default="small", help="small, or paper for the paper's own networks.")
+    parser.add_argument("--out", metavar="FOLDER", type=str, default="results", help="The folder of all studies.")
+    parser.add_argument(
+        "--workers", type=int | None, default=None, help="Processes [as many as cores; one where there is a GPU]"
+    )
+    parser.add_argument("--retry", action=ActionYesNo, default=False, help="Compute anew what has failed.")
+    parser.add_argument(
+        "--page", metavar="FILE", type=str, default="docs/results.md", help="The page that docs writes, in Markdown."
+    )
+    _place_flags(parser)
+
+
 def _diagnose_flags(parser: Command) -> None:
     parser.add_argument(
         "network",
@@ -186,6 +208,7 @@ _FLAGS: dict[str, Callable[[Command], None]] = {
     "run": _run_flags,
     "compare": _run_flags,
     "sweep": _sweep_flags,
+    "reproduce": _reproduce_flags,
     "diagnose": _diagnose_flags,
     "edge": _edge_flags,
     "data": _data_flags,

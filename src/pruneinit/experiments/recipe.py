@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
@@ -213,9 +214,15 @@ class Recipe:
 _LATER = (("sanity", "none"), ("train_images", None))
 
 
+@cache
+def _hints(kind: Hashable) -> dict[str, Any]:
+    """The types of the settings; reading them off takes a millisecond, and a grid has thousands of recipes."""
+    return get_type_hints(kind)
+
+
 def _plain(settings: Recipe | Training) -> dict[str, Any]:
     """The settings in JSON, whole numbers as floats where numbers are meant: 1 and 1.0 are one recipe."""
-    hints = get_type_hints(type(settings))
+    hints = _hints(type(settings))
     values: dict[str, Any] = {}
     for name, hint in hints.items():
         value = getattr(settings, name)
@@ -238,7 +245,7 @@ def _why(error: Exception) -> str:
 
 
 def _build(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    known = get_type_hints(kind)
+    known = _hints(kind)
     for key in values:
         if key not in known:
             raise unknown("setting", str(key), known)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby, pairwise
 
 from pruneinit.errors import InputError
 from pruneinit.report.axes import Plot, axes, margin
 from pruneinit.report.charts import Series, keys
-from pruneinit.report.scale import linear_scale
+from pruneinit.report.scale import Scale, linear_scale
 from pruneinit.report.svg import Point, escape, fit, frame, legend, num, strokes, text_at, text_width
 
 LEVELS = 8
@@ -35,6 +36,9 @@ def map_chart(
     width: int = 900,
     height: int = 420,
     tooltips: bool = True,
+    key: bool = True,
+    x_names: Sequence[str] = (),
+    y_names: Sequence[str] = (),
 ) -> str:
     """A grid of values as coloured cells, and curves in the same axes, as an `<svg>`.
 
@@ -57,6 +61,9 @@ def map_chart(
         width: Width in CSS pixels.
         height: Height of the plot itself in CSS pixels; legends and labels come on top.
         tooltips: Whether pointing at a cell shows its value; with more than 1200 cells it does not.
+        key: Whether the colours are explained above; `shades` draws the same for several maps.
+        x_names: What to call each column, instead of numbers along the axis.
+        y_names: The same for each row, the lowest first.
 
     Raises:
         InputError: `values` has not as many rows as y and columns as x, or these do not rise.
@@ -75,23 +82,24 @@ def map_chart(
     known = [abs(v - center) for row in values for v in row if v is not None and math.isfinite(v)]
     far = span or max(known, default=0.0) or 1.0
 
-    shades, bottom = _shades(value_label, center, far, width)
-    key, low = legend(keys(curves), width) if curves else ("", 0.0)
+    colours, bottom = shades(value_label, center, far, width) if key else ("", 0.0)
+    entries, low = legend(keys(curves), width) if curves else ("", 0.0)
     top = bottom + low + 24
-    up = linear_scale(rows, about=6)
-    across = linear_scale(columns, about=10 if width > 600 else 5)
+    up = _named(linear_scale(rows, about=6), y, y_names)
+    across = _named(linear_scale(columns, about=10 if width > 600 else 5), x, x_names)
     plot = Plot(margin(up), width - 12.0, top, top + height, top + height, across, up)
     xs, ys = list(map(plot.x, columns)), list(map(plot.y, rows))
 
-    parts = [shades, f'<g class="curves" transform="translate(0 {num(bottom)})">{key}</g>']
+    parts = [colours, f'<g class="curves" transform="translate(0 {num(bottom)})">{entries}</g>']
     parts += [_cells(values, xs, ys, center, far), axes(plot, x_label, y_label, grid=False)]
     parts.append(f'<g class="curves">{"".join(_curve(one, entry, plot) for one, entry in _keyed(curves))}</g>')
     parts += [_name(at_x, at_y, text, plot) for at_x, at_y, text in names]
     if tooltips and len(x) * len(y) <= _MOST_TOOLTIPS:
-        for row, at_y, (low_y, high_y) in zip(values, y, pairwise(ys), strict=True):
-            for value, at_x, (left, right) in zip(row, x, pairwise(xs), strict=True):
+        called_x, called_y = x_names or [f"{at:.4g}" for at in x], y_names or [f"{at:.4g}" for at in y]
+        for row, at_y, (low_y, high_y) in zip(values, called_y, pairwise(ys), strict=True):
+            for value, at_x, (left, right) in zip(row, called_x, pairwise(xs), strict=True):
                 shown = "no value" if value is None or math.isnan(value) else f"{value:.4g}"
-                text = f"{x_label} {at_x:.4g}, {y_label} {at_y:.4g}\n{value_label}: {shown}"
+                text = f"{x_label} {at_x}, {y_label} {at_y}\n{value_label}: {shown}"
                 box = f'x="{num(left)}" y="{num(high_y)}" width="{num(right - left)}" height="{num(low_y - high_y)}"'
                 parts.append(f'<rect class="hit" {box}><title>{escape(text)}</title></rect>')
     return frame(width, plot.floor + 46, title, parts)
@@ -105,6 +113,13 @@ def _edges(name: str, middles: Sequence[float]) -> list[float]:
     if not between:
         return [middles[0] - 0.5, middles[0] + 0.5]
     return [2 * middles[0] - between[0], *between, 2 * middles[-1] - between[-1]]
+
+
+def _named(scale: Scale, middles: Sequence[float], names: Sequence[str]) -> Scale:
+    """A scale whose ticks are the names of the cells, where they have any."""
+    if not names:
+        return scale
+    return replace(scale, ticks=tuple((scale.place(at), name) for at, name in zip(middles, names, strict=True)))
 
 
 def _level(value: float | None, center: float, far: float) -> int:
@@ -135,8 +150,19 @@ def _cells(
     return "".join(f'<path class="{_kind(k)}" d="{"".join(shapes[k])}"/>' for k in sorted(shapes) if k)
 
 
-def _shades(label: str, center: float, far: float, width: float) -> tuple[str, float]:
-    """The legend of the colours with the values at its ends and middle; also how high it is."""
+def shades(label: str, center: float, far: float, width: float) -> tuple[str, float]:
+    """The legend of the colours with the values at its ends and middle; also how high it is.
+
+    Args:
+        label: What the values are.
+        center: The value between the two colours.
+        far: The distance from it with the strongest shade.
+        width: How much room there is.
+
+    Example:
+        >>> shades("log χ", 0.0, 1.0, 600)[1]
+        36.0
+    """
     levels = [k for k in range(-LEVELS, LEVELS + 1) if k]
     low, middle, high = (f"{value:.3g}" for value in (center - far, center, center + far))
     box = 15 if width > 600 else 10

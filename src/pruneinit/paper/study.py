@@ -1,0 +1,180 @@
+"""A study: one figure or table of the paper, what is computed for it, and how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pruneinit.errors import InputError
+from pruneinit.experiments.executors import Stop, cores, processes, serial
+from pruneinit.experiments.grid import Grid
+from pruneinit.experiments.sweep import CELLS, EXPORTED, OnResult, export, standing, sweep
+from pruneinit.paper.entries import Entry, entries
+from pruneinit.paper.order import Order, extremes_first
+from pruneinit.paper.published import Published, published
+from pruneinit.paper.tables import csv_rows, entry_table, progress_of, unmeasured
+
+NOTE = (
+    "Accuracies are test accuracies in percent, the mean ± the standard deviation over seeds. *Last epoch* is after "
+    "all epochs; *best epoch* is picked on test data, as published figures often are. *Difference* is the last epoch "
+    "less the published number. Published numbers are from the tables of the paper; their last digits may be off."
+)
+GRIDS = Path(__file__).parent / "grids"
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a study is carried out with.
+
+    Attributes:
+        stop: Asked before each cell: whether the time is over.
+        workers: Processes; None is as many as cores, or one where there is a GPU.
+        data_root: Where data sets are; None for `$PRUNEINIT_DATA`, else the user's cache.
+        device: `"cpu"`, `"cuda"`, ...; None takes a GPU where there is one.
+        retry: Compute anew what has failed.
+        on_result: Called after each cell with the standing, the cell and its result.
+        on_line: Called with a line to tell.
+    """
+
+    stop: Stop
+    workers: int | None = None
+    data_root: str | None = None
+    device: str | None = None
+    retry: bool = False
+    on_result: OnResult | None = None
+    on_line: Callable[[str], None] = lambda line: None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What there is to show of a study.
+
+    Attributes:
+        done: How many cells there are.
+        planned: How many the grid has.
+        progress: How far it is, and by which versions of the code, a sentence each.
+        rows: One for each entry of the table, to be written as CSV.
+        table: All entries in Markdown.
+        summary: A table short enough for a page of all studies, in Markdown.
+        remarks: What the numbers say, a sentence each.
+        figure: A drawing; None where there is nothing to draw.
+    """
+
+    done: int
+    planned: int
+    progress: Sequence[str]
+    rows: Sequence[Mapping[str, Any]]
+    table: str
+    summary: str
+    remarks: Sequence[str]
+    figure: str | None
+
+
+Figure = Callable[[Sequence[Entry], Sequence[Published]], str]
+Table = Callable[[Sequence[Entry], Sequence[Published]], str]
+Remarks = Callable[[Sequence[Entry]], list[str]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A figure or table of networks that are trained.
+
+    Attributes:
+        name: Of the command and the files.
+        title: Of its pages.
+        shows: What the paper shows with it.
+        differs: By scale: what is not as in the paper, and what that does to the numbers.
+        figure: Draws the entries.
+        table: Writes all of them in Markdown; `summary` the short form.
+        summary: The same for a page of all studies.
+        remarks: What the numbers say.
+        order: Which cells to begin with, by scale; `extremes_first` where it is not given.
+        stands_for: Networks of the small grid, and the network of the paper that each takes the place of.
+    """
+
+    name: str
+    title: str
+    shows: str
+    differs: Mapping[str, str]
+    figure: Figure
+    table: Table = entry_table
+    summary: Table = entry_table
+    remarks: Remarks = lambda found: []
+    order: Mapping[str, Order] = field(default_factory=dict)
+    stands_for: Mapping[str, str] = field(default_factory=dict)
+
+    results_file: ClassVar[str] = EXPORTED
+    note: ClassVar[str] = NOTE
+
+    @property
+    def scales(self) -> tuple[str, ...]:
+        """The scales that it has a grid for."""
+        return tuple(self.differs)
+
+    def grid(self, scale: str) -> Grid:
+        """The grid of a scale, which `pruneinit sweep` reads too.
+
+        Raises:
+            InputError: There is none.
+        """
+        if scale not in self.scales:
+            raise InputError(f"{self.name} has no scale {scale!r}: expected one of {', '.join(self.scales)}")
+        return Grid.from_yaml(GRIDS / f"{self.name}.{scale}.yaml")
+
+    def folder(self, out: Path, scale: str) -> Path:
+        """Where its results are."""
+        return out / (self.name if scale == "small" else f"{self.name}-{scale}")
+
+    def carry_out(self, scale: str, folder: Path, means: Means) -> None:
+        """Compute what is missing until the time is over.
+
+        Raises:
+            InputError: Data are missing, or files cannot be read or written.
+        """
+        grid = self.grid(scale)
+        sweep(
+            grid,
+            folder,
+            executor=executor(means),
+            retry=means.retry,
+            data_root=means.data_root,
+            device=means.device,
+            order=self.order.get(scale, extremes_first)(grid),
+            on_result=means.on_result,
+        )
+        if (folder / CELLS).is_dir():
+            export(folder)
+
+    def findings(self, scale: str, folder: Path) -> Findings:
+        """What the results in a folder show; nothing is computed and no data are read.
+
+        Raises:
+            InputError: A file cannot be read, or is damaged.
+        """
+        grid = self.grid(scale)
+        now = standing(grid, folder)
+        reported = published(self.name)
+        found = entries(grid, now.results, reported, self.stands_for if scale == "small" else {})
+        measured = [entry for entry in found if entry.last is not None]
+        rest = unmeasured(reported, found)
+        return Findings(
+            done=len(now.done),
+            planned=len(now.cells),
+            progress=progress_of(now),
+            rows=csv_rows(self.name, scale, found, rest),
+            table=self.table(found, rest),
+            summary=self.summary(found, rest),
+            remarks=self.remarks(measured),
+            figure=self.figure(found, reported) if measured else None,
+        )
+
+
+def executor(means: Means) -> Any:
+    """The way to carry out cells with these means."""
+    import torch
+
+    gpu = torch.cuda.is_available() if means.device is None else means.device.startswith("cuda")
+    workers = means.workers or (1 if gpu else cores())
+    return serial(stop=means.stop) if workers == 1 else processes(workers, stop=means.stop)

@@ -1,0 +1,95 @@
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from pruneinit.errors import InputError
+from pruneinit.experiments.cell import Result
+from pruneinit.experiments.grid import Grid
+from pruneinit.models import build
+from pruneinit.paper import STUDIES, study
+from pruneinit.paper.published import published
+from pruneinit.paper.study import GRIDS
+
+SCALES = [(one, scale) for one in STUDIES.values() for scale in one.scales]
+NAMED = [f"{one.name}, {scale}" for one, scale in SCALES]
+
+
+@pytest.mark.parametrize("one, scale", SCALES, ids=NAMED)
+def test_every_packaged_grid_is_possible_and_has_distinct_cells(one, scale):
+    grid = one.grid(scale)
+    cells = grid.cells()
+    assert len({cell.hash for cell in cells}) == len(cells) > 0
+    assert {cell.recipe.seed for cell in cells} >= {0, 1, 2}
+    assert one.folder(GRIDS, scale).name == grid.name
+    for model, depth, width in {(c.recipe.model, c.recipe.depth, 2) for c in cells}:
+        build(model, input_shape=(3, 32, 32), classes=10, depth=depth, width=width)
+
+
+def test_every_grid_file_belongs_to_a_study():
+    assert {path.name for path in GRIDS.iterdir()} == {f"{one.name}.{scale}.yaml" for one, scale in SCALES}
+
+
+def test_the_dense_network_is_not_repeated_for_each_sparsity():
+    cells = STUDIES["cifar"].grid("small").cells()
+    assert sum(cell.row == "dense" for cell in cells) == 3
+    assert sum(cell.row == "SNIP" for cell in cells) == 9
+
+
+def test_the_grid_of_figure_2_is_the_one_that_was_agreed():
+    grid = STUDIES["ffnn-grid"].grid("small")
+    assert len(grid.cells()) == 8 * 2 * 6 * 7 * 3 * 3
+    recipe = next(c.recipe for c in grid.cells() if c.row == "edge, MBP, calibrated")
+    assert (recipe.criterion, recipe.rescale, recipe.init, recipe.train_images) == ("magnitude", "layer", "edge", 12800)
+
+
+@pytest.mark.parametrize("one, scale", SCALES, ids=NAMED)
+def test_what_the_paper_reports_has_a_place_in_the_grid_or_is_told_apart(one, scale):
+    names = {cell.row for cell in one.grid(scale).cells()}
+    lost = {number.row for number in published(one.name)} - names
+    assert lost <= {"OBD", "lottery ticket"}
+
+
+def test_the_order_of_the_large_cifar_study_begins_with_the_rows_of_the_table_seed_by_seed():
+    one = STUDIES["cifar"]
+    grid = one.grid("paper")
+    cells = sorted(grid.cells(), key=one.order["paper"](grid))
+    first = [(c.recipe.seed, c.row, c.recipe.sparsity) for c in cells[:14]]
+    assert first[0] == (0, "dense", 0.0)
+    assert [row for _, row, _ in first[1:13]] == [r for r in ("SNIP", "SBP-SR", "GraSP", "SynFlow") for _ in range(3)]
+    assert [s for _, _, s in first[1:4]] == [0.9, 0.95, 0.98]
+    assert first[13] == (1, "dense", 0.0)
+    assert all((c.recipe.model, c.recipe.data) == ("resnet32", "cifar10") for c in cells[:39])
+    assert {c.row for c in cells[39:42]} == {"magnitude"}
+
+
+def test_an_unknown_study_or_scale_is_refused():
+    with pytest.raises(InputError, match="unknown study 'vcn'.*did you mean 'vcnn'"):
+        study("vcn")
+    with pytest.raises(InputError, match="densities has no scale 'paper': expected one of small"):
+        STUDIES["densities"].grid("paper")
+
+
+def made(grid: Grid, accuracy) -> dict[str, Result]:
+    """A result for each cell, without any training."""
+    return {
+        cell.hash: Result(
+            cell=cell.hash, row=cell.row, recipe=cell.recipe.to_mapping(), version="0", code="0", results_version=1,
+            torch="2", state="done", seconds=1.0, test_accuracy=accuracy(cell), best_test_accuracy=accuracy(cell),
+            best_epoch=1, validation_accuracy=accuracy(cell),
+        )
+        for cell in grid.cells()
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "densities"])
+def test_a_whole_study_is_drawn_and_told_from_its_results_alone(name, tmp_path):
+    one = STUDIES[name]
+    results = made(one.grid("small"), lambda cell: 0.9 - 0.1 * cell.recipe.sparsity - 0.01 * cell.recipe.seed)
+    (tmp_path / "cells.jsonl").write_text("".join(f"{result.to_json()}\n" for result in results.values()))
+    found = one.findings("small", tmp_path)
+    assert found.done == found.planned
+    assert "0 failed" in found.progress[0]
+    ElementTree.fromstring(found.figure)
+    assert "±" in found.table
+    assert found.remarks
+    assert "nan" not in found.table + found.summary + found.figure
