@@ -96,6 +96,20 @@ def test_random_scores_do_not_depend_on_rescaling():
     assert pi.prune(problem.model(), pi.Random(), batches, sparsity=0.6, rounds=3, rescale="neuron") == plain
 
 
+def test_scores_that_are_relative_to_their_layer_do_not_depend_on_rescaling_by_layer():
+    problem = problem_named("conv-and-groups")
+    batches = [problem.batch(40)]
+    plain = pi.prune(problem.model(), pi.Lamp(), sparsity=0.6, rounds=3)
+    assert pi.prune(problem.model(), pi.Lamp(), batches, sparsity=0.6, rounds=3, rescale="layer") == plain
+
+
+def test_a_model_that_several_processes_share_is_refused(monkeypatch):
+    monkeypatch.setattr("pruneinit.between.groups_of", lambda model: ("a group",))
+    batch = torch.randn(40, 3), torch.zeros(40).long()
+    with pytest.raises(pi.InputError, match="calibrates in one process, and several share this model"):
+        pi.prune(nn.Linear(3, 2), pi.Snip(), [batch], sparsity=0.5, rounds=2, rescale="layer")
+
+
 def test_magnitudes_of_thin_layers_count_for_more():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(40, 40), nn.Tanh(), nn.Linear(40, 40), nn.Tanh(), nn.Linear(40, 4))
