@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +17,9 @@ from pruneinit.sharded import anywhere, is_sharded, largest, local
 
 Scores = Mapping[str, Tensor]
 Scope = str | Mapping[str, float]
+
+# So many scores are sorted in less time than their bits are counted, where processors sort several at once.
+_FEW = 1 << 21
 
 SCOPES = ("global", *RULES)
 
@@ -91,6 +96,8 @@ def _largest(scores: Scores, keep: int, within: Masks | None) -> dict[str, Tenso
     if any(is_sharded(score) for score in scores.values()):
         return largest(scores, keep, within)
     dtype = common_dtype(list(scores.values()))
+    if sum(s.numel() for s in scores.values()) <= _FEW and all(s.device.type == "cpu" for s in scores.values()):
+        return _largest_of_few(scores, keep, within, dtype)
     least, ties = threshold(scores, keep, within, dtype)
     masks = {}
     for name, score in scores.items():
@@ -113,6 +120,20 @@ def _largest(scores: Scores, keep: int, within: Masks | None) -> dict[str, Tenso
     return masks
 
 
+def _largest_of_few(scores: Scores, keep: int, within: Masks | None, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The same by sorting a copy of all scores."""
+    flat = torch.cat([score.detach().reshape(-1).to(dtype) for score in scores.values()])
+    if within is not None:
+        allowed = torch.cat([within[name].cpu().reshape(-1) for name in scores])
+        flat.masked_fill_(~allowed, -torch.inf)
+    least = float(np.sort(flat.numpy())[-keep])  # PyTorch would also say where each was, and takes long for that
+    mask = flat >= least
+    if surplus := int(mask.count_nonzero()) - keep:
+        mask[(flat == least).nonzero().reshape(-1)[-surplus:]] = False
+    parts = torch.split(mask, [score.numel() for score in scores.values()])
+    return {name: part.reshape(scores[name].shape).clone() for name, part in zip(scores, parts, strict=True)}
+
+
 def check_scores(scores: Scores) -> None:
     """See that scores can be ordered.
 
@@ -125,7 +146,8 @@ def check_scores(scores: Scores) -> None:
     for name, score in scores.items():
         if not score.dtype.is_floating_point:
             raise InputError(f"the scores of {name} must be floating point, got {score.dtype}")
-        if not all(bool(chunk.isfinite().all()) for _, chunk in chunks(local(score), score.dtype)):
+        parts = (part for _, part in chunks(local(score), common_dtype([score])))
+        if not all(math.isfinite(end) for part in parts for end in map(float, part.aminmax())):  # NaN is both ends
             bad.append(name)
     if bad := anywhere(bad, scores):
         raise InputError(
