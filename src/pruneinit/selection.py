@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,17 +122,32 @@ def _largest(scores: Scores, keep: int, within: Masks | None) -> dict[str, Tenso
 
 
 def _largest_of_few(scores: Scores, keep: int, within: Masks | None, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The same by sorting a copy of all scores."""
-    flat = torch.cat([score.detach().reshape(-1).to(dtype) for score in scores.values()])
-    if within is not None:
-        allowed = torch.cat([within[name].cpu().reshape(-1) for name in scores])
-        flat.masked_fill_(~allowed, -torch.inf)
-    least = float(np.sort(flat.numpy())[-keep])  # PyTorch would also say where each was, and takes long for that
-    mask = flat >= least
-    if surplus := int(mask.count_nonzero()) - keep:
-        mask[(flat == least).nonzero().reshape(-1)[-surplus:]] = False
-    parts = torch.split(mask, [score.numel() for score in scores.values()])
-    return {name: part.reshape(scores[name].shape).clone() for name, part in zip(scores, parts, strict=True)}
+    """The same by sorting a copy of all scores, in NumPy, which is faster at it."""
+    values = {name: score.detach().to(dtype).reshape(-1).numpy() for name, score in scores.items()}
+    room = {} if within is None else {name: within[name].cpu().reshape(-1).numpy() for name in scores}
+    ordered = np.concatenate([_limited(value, room.get(name)) for name, value in values.items()])
+    ordered.sort()
+    least = ordered[-keep]
+    masks = {name: value >= least for name, value in values.items()}
+    for name, allowed in room.items():
+        masks[name] &= allowed
+    surplus = sum(map(np.count_nonzero, masks.values())) - keep
+    for name in reversed(masks):
+        if surplus:
+            last = np.flatnonzero(masks[name] & (values[name] == least))[-surplus:]
+            masks[name][last] = False
+            surplus -= len(last)
+    return {name: torch.from_numpy(mask).reshape(scores[name].shape) for name, mask in masks.items()}
+
+
+def _limited(values: Any, allowed: Any | None) -> Any:
+    """An array with minus infinity for what is not allowed. By index it would take several times as long."""
+    if allowed is None:
+        return values
+    limit = allowed.astype(values.dtype)
+    limit -= 0.5
+    limit *= np.inf
+    return np.minimum(values, limit, out=limit)
 
 
 def check_scores(scores: Scores) -> None:
@@ -146,8 +162,9 @@ def check_scores(scores: Scores) -> None:
     for name, score in scores.items():
         if not score.dtype.is_floating_point:
             raise InputError(f"the scores of {name} must be floating point, got {score.dtype}")
-        parts = (part for _, part in chunks(local(score), common_dtype([score])))
-        if not all(math.isfinite(end) for part in parts for end in map(float, part.aminmax())):  # NaN is both ends
+        if math.isfinite(float(local(score).sum())):
+            continue  # so all terms are finite too
+        if not all(bool(chunk.isfinite().all()) for _, chunk in chunks(local(score), score.dtype)):
             bad.append(name)
     if bad := anywhere(bad, scores):
         raise InputError(

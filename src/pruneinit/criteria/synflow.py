@@ -119,13 +119,14 @@ class _Rounds:
         self, output: Callable[[nn.Module, Any], Any], model: nn.Module, batches: Batches | None, several: bool
     ) -> None:
         self.output, self.model, self.several = output, model, several
-        self.batch = together(lambda: next(iter(each(batches))), groups_of(model))
+        self.groups = groups_of(model)
+        self.batch = together(lambda: next(iter(each(batches))), self.groups)
         self._program: Program | None = None
         self._weights: dict[str, Tensor] = {}  # whole and absolute, in the units of the program
         self._served = True  # whether the last program has served at all
 
     def __call__(self, masks: Masks | None) -> dict[str, Tensor]:
-        scores = together(lambda: _shares(*(self._repeated(masks) or self._run(masks))), groups_of(self.model))
+        scores = together(lambda: _shares(*(self._repeated(masks) or self._run(masks))), self.groups)
         if not any(bool(score.any()) for score in scores.values()):
             warnings.warn(
                 "every score is 0, so that masks would go by position alone: nothing flows from the input to the "

@@ -6,12 +6,13 @@ program says when it no longer holds. Then the pass has to be run, and can be wr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pruneinit.calls import address
@@ -22,9 +23,10 @@ _SWAY = 2 * ROOM
 
 _READ = torch.ops.aten._local_scalar_dense.default
 _SAME = torch.ops.aten.detach.default
+_COPY = torch.ops.aten.clone.default
+_INDEXED = torch.ops.aten.index.Tensor  # its shape tells of the indices, which come second
 # What gives something else each time, and what gives Python, or a shape, something of the numbers.
 _RANDOM = torch.Tag.nondeterministic_seeded
-_INDEXED = torch.ops.aten.index.Tensor  # its shape tells of the indices, which come second
 _TELLING = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
@@ -45,17 +47,22 @@ class Step:
         kwargs: The same by keyword.
         takes: The numbers of these tensors.
         gives: The numbers of the results.
-        writes: Whether it changes an argument.
+        several: Whether it gives a tuple of them, in which there is None for what it does not compute.
         tells: Those of `takes` of which Python may see the elements, or a shape that depends on them.
     """
 
-    func: Callable[..., Any]
+    func: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     takes: list[int]
-    gives: list[int]
-    writes: bool
+    gives: list[int | None]
+    several: bool
     tells: list[int]
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes an argument."""
+        return bool(self.func._schema.is_mutable)
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -75,8 +82,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._numbers: dict[int, int] = {}
         self._made: set[int] = set()  # the storages of what was computed here
         self._written: set[int] = set()
-        self._tops: list[tuple[int, float]] = []
-        self._answers: list[tuple[int, Any]] = []
+        self._tops: dict[int, float] = {}
+        self._answers: dict[int, Any] = {}
         self._reading = False
         self._inputs: list[int] = []
         self._changing: set[int] = set()  # the storages of inputs
@@ -108,10 +115,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         takes: list[int] = []
-        held, words = _replaced((args, kwargs), lambda tensor: Slot(self._taken(tensor, takes)))
+        held, words = _replaced((args, kwargs), Tensor, lambda tensor: Slot(self._taken(tensor, takes)))
         result = func(*args, **kwargs)
         if func is _READ:
-            (self._tops if self._reading else self._answers).append((takes[0], result))
+            (self._tops if self._reading else self._answers)[takes[0]] = result
         elif func is _SAME:
             self._know(result, takes[0])
         else:
@@ -119,43 +126,46 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             written = {address(tensor) for tensor in _written(func, args, kwargs)} - {0}
             self.possible &= written <= self._made
             self._written |= written
-            gives = [self._number(tensor) for tensor in _tensors(result)]
-            self._made |= {address(self._tensors[number]) for number in gives} - self._outside(takes)
+            # A view of what was not computed here was not either.
+            outside = {0, *(address(self._tensors[number]) for number in takes)} - self._made
+            several = isinstance(result, (tuple, list))
+            results = list(result) if several else [result]
+            gives = [self._number(found) if isinstance(found, Tensor) else None for found in results]
+            self._made |= {address(found) for found in results} - outside
             tells = [] if _TELLING.isdisjoint(func.tags) else takes[1:] if func is _INDEXED else takes
-            self._steps.append(Step(func, held, words, takes, gives, func._schema.is_mutable, tells))
+            self._steps.append(Step(func, held, words, takes, gives, several, tells))
         return result
 
     def program(self, results: Sequence[Tensor | None]) -> Program | None:
         """What was written down, as a way to these results; None where it cannot be repeated."""
         if not all(result is None or id(result) in self._numbers for result in results):
             return None
-        changing = set(self._inputs)
-        steps = []
+        changing, steps = set(self._inputs), []
         for step in self._steps:
-            if step.writes or changing.intersection(step.takes) or self._written.intersection(self._storages(step)):
-                changing.update(step.gives)
+            storages = {address(self._tensors[number]) for number in step.gives if number is not None}
+            if step.writes or changing.intersection(step.takes) or self._written & storages:
+                changing.update(number for number in step.gives if number is not None)
                 steps.append(step)
-        tops = [(number, value) for number, value in self._tops if number in changing]
-        answers = [(number, value) for number, value in self._answers if number in changing]
-        kinds = {(self._tensors[number].dtype, self._tensors[number].device) for number, _ in tops}
-        if not self.possible or len(kinds) > 1 or any(changing.intersection(step.tells) for step in steps):
+        if not self.possible or any(changing.intersection(step.tells) for step in steps):
             return None
+        tops = {number: top for number, top in self._tops.items() if number in changing}
+        if len({(self._tensors[number].dtype, self._tensors[number].device) for number in tops}) > 1:
+            return None
+        answers = {number: answer for number, answer in self._answers.items() if number in changing}
         wanted = [None if result is None else self._numbers[id(result)] for result in results]
-        needed = {number for number in wanted if number is not None} | {n for n, _ in (*tops, *answers)}
-        kept = []
-        for step in reversed(steps):
-            if step.writes or needed.intersection(step.gives):
-                needed.update(step.takes)
-                kept.append(step)
-        constants = {number: self._tensors[number] for number in needed - changing}
-        return Program(kept[::-1], self._inputs, constants, wanted, tops, answers)
+        taken = {number for step in steps for number in step.takes} | {n for n in wanted if n is not None}
+        constants = {number: self._tensors[number] for number in taken - changing}
+        asked = (*wanted, *tops, *answers)
+        run = _function(steps, [*self._inputs, *constants], asked, self._is_plain_copy)
+        return Program(run, list(constants.values()), list(tops.values()), list(answers.values()))
 
-    def _storages(self, step: Step) -> Iterator[int]:
-        return (address(self._tensors[number]) for number in step.gives)
-
-    def _outside(self, takes: Sequence[int]) -> set[int]:
-        """The storages of arguments that were not computed here, as a view of them is not; and that of nothing."""
-        return {0, *(address(self._tensors[number]) for number in takes)} - self._made
+    def _is_plain_copy(self, step: Step) -> bool:
+        """Whether a step copies what nobody writes to, nor to the copy."""
+        if step.func is not _COPY or step.gives[0] is None:
+            return False
+        before, after = self._tensors[step.takes[0]], self._tensors[step.gives[0]]
+        alike = before.stride() == after.stride()
+        return alike and self._written.isdisjoint((address(before), address(after)))
 
     def _taken(self, tensor: Tensor, takes: list[int]) -> int:
         if id(tensor) not in self._numbers and (address(tensor) in self._made or address(tensor) in self._changing):
@@ -177,104 +187,77 @@ class Program:
     """A pass that was written down by a `Recorder`.
 
     Args:
-        steps: The operations, in order.
-        inputs: The numbers of the tensors it is given.
-        constants: Tensors that are the same each time, by number.
-        results: The numbers of what it gives.
-        tops: Numbers that were looked at for their magnitude, and what they were.
-        answers: Numbers that were looked at for themselves, and what they were.
+        run: Takes the inputs and the constants, gives the results, the tensors of `tops` and those of `answers`.
+        constants: Tensors that are the same each time.
+        tops: Numbers that were looked at for their magnitude.
+        answers: Numbers that were looked at for themselves.
     """
 
     def __init__(
         self,
-        steps: Sequence[Step],
-        inputs: Sequence[int],
-        constants: dict[int, Tensor],
-        results: Sequence[int | None],
-        tops: Sequence[tuple[int, float]],
-        answers: Sequence[tuple[int, Any]],
+        run: Callable[..., Sequence[Any]],
+        constants: Sequence[Tensor],
+        tops: Sequence[float],
+        answers: Sequence[Any],
     ) -> None:
-        self._inputs, self._constants, self._results, self._answers = inputs, constants, results, answers
-        self._tops = [number for number, _ in tops]
+        self._run, self._constants, self._answers = run, constants, answers
         # About the power of two by which the pass that was written down has then divided.
-        powers = [excess(top) for _, top in tops]
-        self._range = [(2.0 ** (power - _SWAY), 2.0 ** min(power + _SWAY, 1023)) for power in powers]
-        self._steps = _with_ends(steps, {n for n in (*results, *self._tops, *(n for n, _ in answers)) if n is not None})
+        powers = [excess(top) for top in tops]
+        self._ranges = [(2.0 ** (power - _SWAY), 2.0 ** min(power + _SWAY, 1023)) for power in powers]
 
-    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor | None] | None:
+    def __call__(self, inputs: Sequence[Tensor]) -> list[Any] | None:
         """The results for other inputs; None where the pass has to be run by the model."""
-        known = self._constants | dict(zip(self._inputs, inputs, strict=True))
         with torch.inference_mode(False), torch.no_grad():
-            for step, places, words, ended in self._steps:
-                args: Sequence[Any] = step.args
-                if places:
-                    args = list(args)
-                    for place in places:
-                        args[place] = _filled(args[place], known)
-                kwargs = step.kwargs
-                if words:
-                    kwargs = kwargs | {word: _filled(kwargs[word], known) for word in words}
-                result = step.func(*args, **kwargs)
-                if isinstance(result, Tensor):
-                    known[step.gives[0]] = result
-                else:
-                    known.update(zip(step.gives, _tensors(result), strict=True))
-                for number in ended:
-                    del known[number]
-        return [None if n is None else known[n] for n in self._results] if self._holds(known) else None
-
-    def _holds(self, known: dict[int, Tensor]) -> bool:
-        """Whether the model, had it run, would have done the same."""
-        if not all(known[number].item() == value for number, value in self._answers):
-            return False
-        tops = torch.stack([known[number] for number in self._tops]).tolist() if self._tops else []
-        return all(top <= 0 or low <= top <= high for top, (low, high) in zip(tops, self._range, strict=True))
+            found = list(self._run(*inputs, *self._constants))
+        answers = [found.pop().item() for _ in self._answers][::-1]
+        tops = [found.pop() for _ in self._ranges][::-1]
+        magnitudes = torch.stack(tops).tolist() if tops else []
+        fits = all(top <= 0 or low <= top <= high for top, (low, high) in zip(magnitudes, self._ranges, strict=True))
+        return found if fits and answers == self._answers else None
 
 
-def _with_ends(steps: Sequence[Step], kept: set[int]) -> list[tuple[Step, list[int], list[str], list[int]]]:
-    """Each step with where in its arguments there are tensors, and which tensors nothing needs after it."""
-    found, seen = [], set(kept)
-    made = {number for step in steps for number in step.gives}
-    for step in reversed(steps):
-        places = [place for place, value in enumerate(step.args) if _slots(value)]
-        words = [word for word, value in step.kwargs.items() if _slots(value)]
-        ended = [n for n in dict.fromkeys((*step.takes, *step.gives)) if n in made and n not in seen]
-        seen.update(ended)
-        found.append((step, places, words, ended))
-    return found[::-1]
+def _function(
+    steps: Sequence[Step], inputs: Sequence[int], results: Sequence[int | None], copies: Callable[[Step], bool]
+) -> Callable[..., Sequence[Any]]:
+    """Python code that carries out steps, lets go of each tensor after its last use, and leaves out what nobody needs.
+
+    Args:
+        steps: In order.
+        inputs: The numbers of the tensors that the function takes.
+        results: The numbers of those that it gives.
+        copies: Whether a step can be left out since it only copies.
+    """
+    graph = fx.Graph()
+    nodes: dict[int, fx.Node] = {number: graph.placeholder(f"given_{number}") for number in inputs}
+    for step in steps:
+        if copies(step):
+            nodes[step.gives[0]] = nodes[step.takes[0]]  # type: ignore[index]
+            continue
+        args, kwargs = _replaced((step.args, step.kwargs), Slot, lambda slot: nodes[slot.number])
+        node = graph.call_function(step.func, args, kwargs)
+        for place, number in enumerate(step.gives):
+            if number is not None and number not in nodes:  # what is changed in place stays what it is
+                nodes[number] = graph.call_function(operator.getitem, (node, place)) if step.several else node
+    graph.output([None if number is None else nodes[number] for number in results])
+    graph.eliminate_dead_code()
+    run: Callable[..., Sequence[Any]] = fx.GraphModule(nn.Module(), graph).forward
+    return run
 
 
 def _written(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
     """The arguments that an operation changes."""
-    if not func._schema.is_mutable:
-        return []
     found: list[Tensor] = []
-    for place, argument in enumerate(func._schema.arguments):
+    for place, argument in enumerate(func._schema.arguments if func._schema.is_mutable else ()):
         if argument.alias_info is not None and argument.alias_info.is_write:
-            found += _tensors(args[place] if place < len(args) else kwargs.get(argument.name))
+            value = args[place] if place < len(args) else kwargs.get(argument.name)
+            found += [value] if isinstance(value, Tensor) else value or []
     return found
 
 
-def _replaced(value: Any, change: Callable[[Tensor], Any]) -> Any:
-    """The same structure of tuples, lists and dictionaries with something else for each tensor."""
-    if isinstance(value, Tensor):
+def _replaced(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """The same structure of tuples, lists and dictionaries with something else for each value of a kind."""
+    if isinstance(value, kind):
         return change(value)
     if isinstance(value, (tuple, list)):
-        return type(value)(_replaced(part, change) for part in value)
-    return {word: _replaced(part, change) for word, part in value.items()} if isinstance(value, dict) else value
-
-
-def _filled(value: Any, known: dict[int, Tensor]) -> Any:
-    if isinstance(value, Slot):
-        return known[value.number]
-    return [_filled(part, known) for part in value] if isinstance(value, (tuple, list)) else value
-
-
-def _slots(value: Any) -> bool:
-    return isinstance(value, Slot) or (isinstance(value, (tuple, list)) and any(_slots(part) for part in value))
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    return [t for part in value for t in _tensors(part)] if isinstance(value, (tuple, list)) else []
+        return type(value)(_replaced(part, kind, change) for part in value)
+    return {word: _replaced(part, kind, change) for word, part in value.items()} if isinstance(value, dict) else value
