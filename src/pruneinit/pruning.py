@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ def score(
     _check_criterion(criterion)
     masks = all_kept(model, include, exclude)
     require_same(model, {name: weight(model, name) for name in masks}, _INITIALIZE)
-    scores = _scored(criterion, model, batches, masks)
+    scores = _checked(criterion(model, batches, masks), masks)
     require_same(model, scores, _SHARE)
     return scores
 
@@ -167,7 +168,7 @@ def prune(
     if given is not None and (rounds > 1 or effective):
         batches = together(lambda: list(each(given)), groups)
     alive = between = None
-    net, loss = model, getattr(criterion, "loss", cross_entropy)
+    loss = getattr(criterion, "loss", cross_entropy)
     if rescale is not None:
         norm = norm or getattr(criterion, "norm", None)
         between = Between(model, start, batches, rescale, loss=loss, norm=norm)
@@ -175,6 +176,7 @@ def prune(
         alive = agreed(together(lambda: reacher(model, batches, loss), groups), groups)
     revives = getattr(criterion, "revives", False)
     names = [] if allow_empty else losable(start if alive is None else alive(start), scope)
+    scored = _scorer(criterion, model, batches, rounds if rescale is None else 1)
     for number in range(1, rounds + 1):
         step = sparsity
         if sparsity is not None and number < rounds and start.kept:
@@ -183,7 +185,7 @@ def prune(
             step = max(step, masks.sparsity)  # the round before may have fallen short
             if not masks.kept:
                 break
-        scores = _scored(criterion, net, batches, masks)
+        scores = _checked(scored(masks), masks)
         if sanity == "invert":
             scores = inverted(scores)
         choice = Choice(scores, scope, start if revives else masks, alive)
@@ -191,7 +193,7 @@ def prune(
         require_same(model, masks, _SHARE)
         check_layers(choice, step, masks, names, where=f"round {number} of {rounds}, " if rounds > 1 else "")
         if between is not None and number < rounds:
-            net = between.network(masks)
+            scored = _scorer(criterion, between.network(masks), batches, 1)
     if sanity == "shuffle":
         masks = shuffled(masks, start, seed)
     if sanity == "reinitialize":
@@ -208,9 +210,15 @@ def _check_criterion(criterion: object) -> None:
         raise InputError(f"the criterion must be Snip(), Magnitude() or another callable, got {criterion!r}")
 
 
-def _scored(criterion: Criterion, model: nn.Module, batches: Batches | None, masks: Masks) -> dict[str, Tensor]:
+def _scorer(criterion: Criterion, model: nn.Module, batches: Batches | None, rounds: int) -> Callable[[Masks], object]:
+    """A criterion as a function of masks, prepared for several rounds where it can be."""
+    if rounds > 1 and (prepare := getattr(criterion, "prepare", None)) is not None:
+        return cast(Callable[[Masks], object], prepare(model, batches))
+    return lambda masks: criterion(model, batches, masks)
+
+
+def _checked(scores: object, masks: Masks) -> dict[str, Tensor]:
     """The scores of the weights of `masks`, if they are tensors of the shapes of those."""
-    scores: object = criterion(model, batches, masks)
     if not isinstance(scores, Mapping) or not all(isinstance(score, Tensor) for score in scores.values()):
         raise InputError(f"the criterion must return a tensor of scores for each weight, got {type(scores).__name__}")
     if odd := sorted(scores.keys() ^ masks.keys()):

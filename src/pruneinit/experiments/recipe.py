@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
@@ -222,10 +221,14 @@ class Recipe:
 _LATER = (("sanity", "none"), ("train_images", None), ("rescale_between", "none"))
 
 
-@cache
-def _hints(kind: Hashable) -> dict[str, Any]:
+_TYPES: dict[type[Any], dict[str, Any]] = {}
+
+
+def _hints(kind: type[Any]) -> dict[str, Any]:
     """The types of the settings; reading them off takes a millisecond, and a grid has thousands of recipes."""
-    return get_type_hints(kind)
+    if kind not in _TYPES:
+        _TYPES[kind] = get_type_hints(kind)
+    return _TYPES[kind]
 
 
 def _plain(settings: Recipe | Training) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from pruneinit.errors import InputError
 from pruneinit.experiments.executors import Stop, cores, processes, serial
 from pruneinit.experiments.grid import Grid
-from pruneinit.experiments.sweep import CELLS, EXPORTED, OnResult, export, standing, sweep
+from pruneinit.experiments.sweep import EXPORTED, OnResult, export, standing, sweep
+from pruneinit.experiments.work import CELLS
 from pruneinit.paper.entries import Entry, entries
 from pruneinit.paper.order import Order, extremes_first
 from pruneinit.paper.published import Published, published
