@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -42,7 +43,8 @@ def jointly(world: World, lead: Callable[[Callable[[Work], Work]], T]) -> T:
     try:
         found = lead(lambda work: _Joint(work.folder, work.stale, work.data_root, work.device, group=group))
     except InputError as error:
-        _tell(group, error)
+        with suppress(RuntimeError):  # the others may be gone
+            _tell(group, error)
         raise
     _tell(group, _Over(found))
     return found
