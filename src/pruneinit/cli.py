@@ -82,8 +82,9 @@ def _compare(settings: Namespace) -> None:
 
 
 def _sweep(settings: Namespace) -> None:
-    from pruneinit.errors import InputError
+    from pruneinit.errors import InputError, check_whole
     from pruneinit.experiments import Grid
+    from pruneinit.experiments.beside import side_by_side
     from pruneinit.experiments.executors import chosen
     from pruneinit.experiments.sweep import export, standing, sweep
     from pruneinit.following import following
@@ -95,6 +96,7 @@ def _sweep(settings: Namespace) -> None:
     executor, at_once = chosen(
         settings.executor, settings.workers, settings.threads, settings.address, settings.gpus_per_cell
     )
+    executor = side_by_side(executor, check_whole("beside", settings.beside))
     grid = Grid.from_yaml(settings.grid)
     folder = Path(settings.out) / grid.name
     before = standing(grid, folder, shard)

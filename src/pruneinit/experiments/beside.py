@@ -67,7 +67,7 @@ def side_by_side(executor: Executor, size: int) -> Executor:
     """
 
     def execute(todo: Sequence[Cell], work: Work) -> Iterator[tuple[Cell, Result | None]]:
-        if type(work) is not Work:  # what several processes do jointly, they do cell by cell
+        if size == 1 or type(work) is not Work:  # what several processes do jointly, they do cell by cell
             yield from executor(todo, work)
             return
         jointly = SideBySide(work.folder, work.stale, work.data_root, work.device)

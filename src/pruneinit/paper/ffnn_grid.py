@@ -79,4 +79,5 @@ FFNN_GRID = Study(
     table=table,
     summary=summary,
     remarks=remarks,
+    beside=8,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pruneinit.errors import InputError
+from pruneinit.experiments.beside import side_by_side
 from pruneinit.experiments.executors import Stop, cores, processes, serial
 from pruneinit.experiments.grid import Grid
 from pruneinit.experiments.sweep import EXPORTED, OnResult, export, standing, sweep
@@ -92,6 +93,7 @@ class Study:
         summary: The same for a page of all studies.
         remarks: What the numbers say.
         order: Which cells to begin with, by scale; `extremes_first` where it is not given.
+        beside: How many of its networks are trained side by side, where they can be.
         stands_for: Networks of the small grid, and the network of the paper that each takes the place of.
     """
 
@@ -105,6 +107,7 @@ class Study:
     remarks: Remarks = lambda found: []
     order: Mapping[str, Order] = field(default_factory=dict)
     stands_for: Mapping[str, str] = field(default_factory=dict)
+    beside: int = 1
 
     results_file: ClassVar[str] = EXPORTED
     note: ClassVar[str] = NOTE
@@ -138,7 +141,7 @@ class Study:
         sweep(
             grid,
             folder,
-            executor=executor(means),
+            executor=side_by_side(executor(means), self.beside),
             retry=means.retry,
             data_root=means.data_root,
             device=means.device,
