@@ -2,10 +2,11 @@
 
     python benchmarks/sweep_kills.py [--kills 200] [--seed 0] [--write]
 
-Three of four kills come within two seconds of the first cell's beginning, while short cells come and go; the others at
-any moment of the start. Every cell notes in a file that it began, and that its result is written. A result counts as
-doubled where a second was written or its file was replaced. Writes `results/sweep_kills.json`, at other settings only
-with `--write`. 200 kills take about half an hour on two cores.
+One start in eight is of two workers (loky), the others of two sweeps at once in one folder, which start faster; a sweep
+that was begun one way goes on the other way. Three of four kills come within two seconds of the first cell's beginning,
+while short cells come and go, the others at any moment of the start. Every cell notes in a file that it began, and that
+its result is written. A result counts as doubled where a second was written or its file was replaced. Writes
+`results/sweep_kills.json`, at other settings only with `--write`. 200 kills take about seven minutes on two cores.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from typing import Any
 
 from documents import parse, write_results
 
+from pruneinit.data import load
 from pruneinit.experiments import Cell, Grid, Result
-from pruneinit.experiments.executors import processes
+from pruneinit.experiments.executors import Executor, processes, serial
 from pruneinit.experiments.sweep import read, sweep
 from pruneinit.experiments.work import CELLS, Work
 
@@ -38,7 +40,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments, commit = parse(parser)
     chance = random.Random(arguments.seed)
-    found: Counter[str] = Counter(kills=0, sweeps=0, cells=0, cut=0, lost=0, doubled=0, different=0, stray_files=0)
+    load("digits")  # imports what would take longer than most children live
+    found: Counter[str] = Counter(
+        kills=0, of_workers=0, sweeps=0, cells=0, cut=0, lost=0, doubled=0, different=0, stray_files=0
+    )
     while found["kills"] < arguments.kills:
         with tempfile.TemporaryDirectory() as folder:
             found.update(one_round(found["sweeps"], Path(folder), arguments.kills - found["kills"], chance))
@@ -48,22 +53,23 @@ def main() -> None:
 
 
 def grid(number: int) -> Grid:
-    """Cells of a twentieth of a second and of about one, other ones each round."""
+    """Cells of a twentieth of a second to a fifth of one, other ones each round."""
     shared = {"depth": 3, "width": 16, "training": {"augment": False}}
     seeds = list(range(4 * number, 4 * number + 4))
-    return Grid("kills", shared, over={"sparsity": [0.5, 0.9], "training.epochs": [1, 10, 40], "seed": seeds})
+    return Grid("kills", shared, over={"sparsity": [0.5, 0.9], "training.epochs": [1, 2, 8], "seed": seeds})
 
 
 def one_round(number: int, folder: Path, most: int, chance: random.Random) -> dict[str, int]:
     """Kill one sweep until it ends before it is killed; what was found."""
-    kills, replaced, before = 0, 0, dict[str, int]()
-    while kills < most and killed(number, folder / "cut", chance):
+    kills, of_workers, replaced, before = 0, 0, 0, dict[str, int]()
+    while kills < most and killed(number, folder / "cut", chance, workers := chance.random() < 1 / 8):
         kills += 1
+        of_workers += workers
         now = written(folder / "cut")
         replaced += sum(now.get(name) != when for name, when in before.items())
         before = now
     for name in ("cut", "whole"):
-        _, status = os.waitpid(started(number, folder / name), 0)
+        _, status = os.waitpid(started(number, folder / name, workers=False), 0)
         if status:
             raise SystemExit(f"a sweep that nobody killed ended with {status}")
     now = written(folder / "cut")
@@ -73,6 +79,7 @@ def one_round(number: int, folder: Path, most: int, chance: random.Random) -> di
     expected = {f"{cell.hash}.json" for cell in grid(number).cells()}
     return {
         "kills": kills,
+        "of_workers": of_workers,
         "cells": len(whole),
         "cut": sum(log[f"begun {name}"] - 1 for name in whole),
         "lost": len(whole.keys() - cut.keys()),
@@ -82,11 +89,11 @@ def one_round(number: int, folder: Path, most: int, chance: random.Random) -> di
     }
 
 
-def killed(number: int, folder: Path, chance: random.Random) -> bool:
+def killed(number: int, folder: Path, chance: random.Random, workers: bool) -> bool:
     """Start the sweep and kill its whole group of processes at a random moment; False if it has ended before."""
     begun = len(lines(folder))
-    process = started(number, folder)
-    deadline = time.monotonic() + chance.uniform(0.0, 8.0)
+    process = started(number, folder, workers)
+    deadline = time.monotonic() + chance.uniform(0.0, 8.0 if workers else 1.0)
     if chance.random() < 0.75:
         while running(process) and len(lines(folder)) == begun:
             time.sleep(0.01)
@@ -101,7 +108,7 @@ def killed(number: int, folder: Path, chance: random.Random) -> bool:
     return True
 
 
-def started(number: int, folder: Path) -> int:
+def started(number: int, folder: Path, workers: bool) -> int:
     """Carry out a sweep in a child, with a group of processes of its own; gives the child's number.
 
     It is forked, as importing PyTorch would take longer than most children live. Its workers are fresh processes.
@@ -111,8 +118,13 @@ def started(number: int, folder: Path) -> int:
         os.setsid()
         status = 1
         try:
-            carry_out(grid(number), folder)
-            status = 0
+            if workers:
+                carry_out(grid(number), folder, processes(2))
+                status = 0
+            else:
+                other = os.fork()
+                carry_out(grid(number), folder, serial())
+                status = os.waitpid(other, 0)[1] if other else 0
         finally:
             os._exit(status)
     while os.getpgid(child) != child:  # it has not come to be the head of a group
@@ -125,11 +137,11 @@ def running(process: int) -> bool:
     return found is None
 
 
-def carry_out(cells: Grid, folder: Path) -> None:
+def carry_out(cells: Grid, folder: Path, executor: Executor) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
     def execute(todo: Sequence[Cell], work: Work) -> Iterator[tuple[Cell, Result | None]]:
-        return processes(2)(todo, Noted(work.folder, work.stale, work.data_root, work.device))
+        return executor(todo, Noted(work.folder, work.stale, work.data_root, work.device))
 
     sweep(cells, folder, executor=execute, device="cpu")
 
@@ -137,12 +149,15 @@ def carry_out(cells: Grid, folder: Path) -> None:
 class Noted(Work):
     """Work that notes when a cell begins, and when its result is written."""
 
-    def __call__(self, cell: Cell) -> Result | None:
-        """Carry out a cell."""
+    def compute(self, cell: Cell) -> Result:
+        """Compute a cell."""
         note(self.folder, f"begun {cell.hash}")
-        result = super().__call__(cell)
-        if result is not None:
-            note(self.folder, f"written {cell.hash}")
+        return super().compute(cell)
+
+    def keep(self, result: Result) -> Result:
+        """Write a result."""
+        super().keep(result)
+        note(self.folder, f"written {result.cell}")
         return result
 
 

@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import json
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -67,6 +68,23 @@ def test_a_quick_run_of_a_benchmark_leaves_the_results_alone(documents, monkeypa
     runpy.run_path(str(PROJECT / "benchmarks" / "kills.py"), run_name="__main__")
     assert not (tmp_path / "results").exists()
     assert '"kills": 0' in capsys.readouterr().out
+
+
+def test_a_sweep_that_is_killed_three_times_loses_and_doubles_nothing(environment):
+    command = [sys.executable, str(PROJECT / "benchmarks" / "sweep_kills.py"), "--kills", "3"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout[done.stdout.index("{") :])
+    assert found["kills"] == 3
+    assert (found["lost"], found["doubled"], found["different"], found["stray_files"]) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "name, enough", [("sweep_kills", {"kills": 200}), ("ray", {"machine_killed": True, "failed": 0})]
+)
+def test_the_committed_results_of_broken_sweeps_have_nothing_lost_doubled_or_different(name, enough):
+    found = json.loads((PROJECT / "results" / f"{name}.json").read_text())
+    assert found.items() >= (enough | {"lost": 0, "doubled": 0, "different": 0}).items()
 
 
 def test_the_benchmark_of_a_billion_weights_does_a_million_too(documents, monkeypatch, tmp_path, capsys):

@@ -167,3 +167,22 @@ def test_an_embedding_tied_to_a_layer_is_not_a_use_of_it():
     expected = functional.linear(model.embed(tokens).mean(1), model.head.weight).square().mean().item()
     found = pi.second_moments(model, [(tokens, torch.zeros(2).long())])
     assert found == pytest.approx({"head.weight": expected})
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)
+def test_the_moments_of_neurons_have_those_of_layers_as_means(problem):
+    model, (x, y) = problem.model(), problem.batch()
+    batches = [(x[:3], y[:3]), (x[3:], y[3:])]
+    found = pi.neuron_moments(model, batches, norm=problem.norm)
+    layers = pi.second_moments(model, batches, norm=problem.norm)
+    assert {name: value.mean().item() for name, value in found.items()} == pytest.approx(layers, rel=1e-12)
+
+
+def test_the_moments_of_neurons_equal_running_a_convolution_by_hand():
+    problem = PROBLEMS[IDS.index("conv-and-groups")]
+    model, (x, y) = problem.model(), problem.batch()
+    found = pi.neuron_moments(model, [(x, y)])["2.weight"]
+    hidden = functional.relu(model[0](x))
+    output = functional.conv2d(hidden, model[2].weight, groups=2)
+    expected = [sum(v * v for v in channel.flatten().tolist()) / channel.numel() for channel in output.unbind(1)]
+    assert found.tolist() == pytest.approx(expected, rel=1e-12)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from pruneinit.isometry import Isometry, approximate_isometry_, find_isometry, singular_values
     from pruneinit.layouts import register_linear
     from pruneinit.masks import Masks
-    from pruneinit.moments import second_moments
+    from pruneinit.moments import neuron_moments, second_moments
     from pruneinit.pruning import prune, score
     from pruneinit.reach import effective_masks
     from pruneinit.rescale import rescale_
@@ -84,7 +84,7 @@ _HOMES = {
     "isometry": ("Isometry", "approximate_isometry_", "find_isometry", "singular_values"),
     "layouts": ("register_linear",),
     "masks": ("Masks",),
-    "moments": ("second_moments",),
+    "moments": ("neuron_moments", "second_moments"),
     "pruning": ("prune", "score"),
     "reach": ("effective_masks",),
     "rescale": ("rescale_",),
@@ -132,6 +132,7 @@ __all__ = [
     "mean_field_",
     "meanfield",
     "models",
+    "neuron_moments",
     "orthogonal_",
     "prunable",
     "prune",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pruneinit.screen import open_console, progress, say
+from pruneinit.screen import open_console, progress, say, speaks
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -82,18 +82,21 @@ def _compare(settings: Namespace) -> None:
 
 
 def _sweep(settings: Namespace) -> None:
-    from pruneinit.errors import InputError
+    from pruneinit.errors import InputError, check_whole
     from pruneinit.experiments import Grid
-    from pruneinit.experiments.executors import cores, processes, serial
+    from pruneinit.experiments.beside import side_by_side
+    from pruneinit.experiments.executors import chosen
     from pruneinit.experiments.sweep import export, standing, sweep
+    from pruneinit.following import following
 
     part, _, parts = settings.shard.partition("/")
     if not (part.isdecimal() and parts.isdecimal()):
         raise InputError(f"shard must be i/n, such as 1/4, got {settings.shard!r}")
     shard = int(part), int(parts)
-    workers = cores() if settings.workers is None else settings.workers
-    if workers < 1:
-        raise InputError(f"workers must be 1 or more, got {workers}")
+    executor, at_once = chosen(
+        settings.executor, settings.workers, settings.threads, settings.address, settings.gpus_per_cell
+    )
+    executor = side_by_side(executor, check_whole("beside", settings.beside))
     grid = Grid.from_yaml(settings.grid)
     folder = Path(settings.out) / grid.name
     before = standing(grid, folder, shard)
@@ -101,23 +104,26 @@ def _sweep(settings: Namespace) -> None:
     say(f"{grid.name}: {len(before.cells)} cells, {found} there already, {len(before.failed)} of them failed")
     if before.left_out:
         say(f"{grid.name}: {before.left_out} results of other versions or altered ones are left out")
-
-    now = sweep(
-        grid,
-        folder,
-        executor=serial() if workers == 1 else processes(workers),
-        shard=shard,
-        retry=settings.retry,
-        data_root=settings.data_dir,
-        device=settings.device,
-        on_result=_tell_cell,
-    )
+    with following(grid.name, before, at_once) as watch:
+        now = sweep(
+            grid,
+            folder,
+            executor=executor,
+            shard=shard,
+            retry=settings.retry,
+            data_root=settings.data_dir,
+            device=settings.device,
+            patience=max(4, 2 * (at_once or 1)),
+            on_result=watch.result,
+            on_elsewhere=watch.elsewhere,
+        )
     say(f"{grid.name}: {len(now.done)} done, {len(now.failed)} failed, {len(now.missing)} missing")
     for version, count in now.versions.items():
         say(f"{count} by {version}")
     if len(now.versions) > 1:
         say("results of several versions of the code are in one folder: compare them with care")
-    open_console().print(f"results: {export(folder)}", soft_wrap=True, highlight=False)
+    if speaks():
+        open_console().print(f"results: {export(folder)}", soft_wrap=True, highlight=False)
 
 
 def _reproduce(settings: Namespace) -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace
@@ -118,7 +119,23 @@ def _run_flags(parser: Command) -> None:
 def _sweep_flags(parser: Command) -> None:
     parser.add_argument("grid", type=str, metavar="GRID.yaml", help="The grid: name, recipe, rows, over, choose.")
     parser.add_argument("--out", metavar="FOLDER", type=str, default="sweeps", help="The folder of all sweeps.")
+    parser.add_argument(
+        "--executor",
+        type=Literal["processes", "ray"],
+        default="processes",
+        help="processes of this machine, or ray: a cluster of machines.",
+    )
     parser.add_argument("--workers", type=int | None, default=None, help="Processes [as many as cores]")
+    parser.add_argument("--threads", type=int, default=1, help="Of each cell.")
+    parser.add_argument(
+        "--beside", type=int, default=1, help="Train so many small fully connected networks side by side, as 8."
+    )
+    parser.add_argument(
+        "--address", type=str | None, default=None, help="Of the Ray cluster, auto for the one here [$RAY_ADDRESS]"
+    )
+    parser.add_argument(
+        "--gpus_per_cell", type=float, default=0.0, help="GPUs of the cluster that a cell takes, as 0.25."
+    )
     parser.add_argument("--shard", type=str, default="1/1", help="Only the i-th of n parts, i/n, for job arrays.")
     parser.add_argument("--retry", action=ActionYesNo, default=False, help="Compute anew what has failed.")
     _place_flags(parser)

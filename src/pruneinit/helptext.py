@@ -16,7 +16,18 @@ from jsonargparse import ArgumentParser
 GROUPS: Mapping[str, Sequence[str]] = {
     "data": ("data", "data_dir", "validation", "train_images"),
     "network": ("model", "depth", "width", "activation", "init", "sigma_w", "sigma_b", "residuals"),
-    "pruning": ("criterion", "sparsity", "scope", "rounds", "sanity", "norm", "score_images", "rescale", "fold"),
+    "pruning": (
+        "criterion",
+        "sparsity",
+        "scope",
+        "rounds",
+        "rescale_between",
+        "sanity",
+        "norm",
+        "score_images",
+        "rescale",
+        "fold",
+    ),
     "training": ("training.*",),
 }
 _LEFT = 35  # columns of the flags

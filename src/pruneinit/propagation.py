@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pruneinit.batch import Batches, batch_size, joined
 from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scalar, scoring_mode
 from pruneinit.masks import Masks
-from pruneinit.moments import watch
+from pruneinit.watching import Output, watch
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ def signals_of(
     size = batch_size(batch)
     outputs: dict[str, Tensor] = {}
 
-    def keep(name: str, output: Tensor) -> Tensor | None:
+    def keep(name: str, output: Output) -> Tensor | None:
         if name in outputs:
             return None
-        outputs[name] = output
-        return output  # so that what was kept is what the loss is computed from
+        outputs[name] = output.whole()
+        return outputs[name]  # so that what was kept is what the loss is computed from
 
     def run(net: nn.Module, part: Any) -> tuple[Tensor | None, ...]:
         value = scalar(loss(net, part), part)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches, each
+from pruneinit.between import Between, check_between
+from pruneinit.calibration import Unit
 from pruneinit.choice import Choice
 from pruneinit.collapse import check_layers, losable
 from pruneinit.criteria import Criterion
 from pruneinit.errors import InputError, check_sparsity, check_whole
-from pruneinit.functional import cross_entropy
+from pruneinit.functional import Norm, cross_entropy
 from pruneinit.masks import Masks
 from pruneinit.processes import agreed, groups_of, require_same, together
 from pruneinit.reach import reacher
@@ -59,7 +62,7 @@ def score(
     _check_criterion(criterion)
     masks = all_kept(model, include, exclude)
     require_same(model, {name: weight(model, name) for name in masks}, _INITIALIZE)
-    scores = _scored(criterion, model, batches, masks)
+    scores = _checked(criterion(model, batches, masks), masks)
     require_same(model, scores, _SHARE)
     return scores
 
@@ -78,6 +81,8 @@ def prune(
     allow_empty: bool = False,
     sanity: Sanity | None = None,
     seed: int = 0,
+    rescale: Unit | None = None,
+    norm: Norm | None = None,
 ) -> Masks:
     """Choose which weights to keep; the model is left as it was, unless `sanity="reinitialize"` is asked for.
 
@@ -90,6 +95,13 @@ def prune(
     kept before the dead are dropped, which costs up to log2(n) forward and backward passes of one example. Removing one
     weight may kill others, so the count can fall somewhat short. In several rounds each is counted so, and none brings
     back what was dead in the one before.
+
+    With `rescale`, the network that a round scores is not only masked: the factors that `rescale_` would calibrate for
+    its masks are on it too, anew after each selection, so that no round sees a signal that the ones before have lost.
+    A criterion then scores factor times weight, `Magnitude` too: under a global threshold it takes less from layers (or
+    neurons) in which little is left, since what is left there counts for more. The masks alone are returned; call
+    `rescale_` with the same method for the factors that go with them. It costs a copy of the model, one forward pass
+    over the batches for the dense network, and one for each round but the last; round 1 scores the model as it is.
 
     A criterion is checked by spoiling what it has found (Su et al., "Sanity-Checking Pruning Methods: Random Tickets
     can Win the Jackpot", 2020; Frankle et al., "Pruning Neural Networks at Initialization: Why Are We Missing the
@@ -105,7 +117,7 @@ def prune(
     Args:
         model: Any module. Of a sparsified one, only survivors can be kept.
         criterion: What to score by.
-        batches: Data for criteria that need it; kept in memory when there are several rounds.
+        batches: Data for criteria that need it, and for `rescale`; kept in memory when there are several rounds.
         sparsity: The fraction of the prunable weights to remove, in [0, 1); None where `scope` gives densities.
         scope: How it is shared out among the layers: see `select`.
         rounds: How many times to score and select; None for the criterion's `rounds`, 1 where it has none.
@@ -118,14 +130,18 @@ def prune(
             always allowed, and so is a layer of which nothing was left or, with `effective`, alive before.
         sanity: A check of the criterion: `"shuffle"`, `"reinitialize"` or `"invert"`; None to prune as it says.
         seed: Of the random numbers of `sanity`.
+        rescale: Rescale between rounds, by `"layer"` or by `"neuron"` (see `rescale_`), on all batches joined, run by
+            the criterion's `loss`, or by cross entropy where it has none. None to mask only.
+        norm: Which statistics batch normalisation uses in rescaling; None for the criterion's `norm`.
 
     Returns:
         The masks; exactly `round((1 - sparsity) * n)` of the n weights are kept, with `effective` at most so many.
 
     Raises:
-        InputError: The sparsity, scope, rounds or sanity check are impossible, there is nothing to prune, the data does
-            not fit, or a layer would lose its last weight; the highest sparsity at which none does is then named. For
-            several rounds it is that of the round, by its scores: at another sparsity, earlier rounds leave others.
+        InputError: The sparsity, scope, rounds, rescaling or sanity check are impossible, there is nothing to prune,
+            the data does not fit, or a layer would lose its last weight; the highest sparsity at which none does is
+            then named. For several rounds it is that of the round, by its scores: at another sparsity, earlier rounds
+            leave others.
 
     Example:
         >>> from pruneinit.criteria import Magnitude
@@ -141,6 +157,7 @@ def prune(
     if sparsity is not None:
         check_sparsity(sparsity)
     check_sanity(sanity, seed)
+    check_between(rescale, rounds)
     start = masks = all_kept(model, include, exclude)
     require_same(model, {name: weight(model, name) for name in masks}, _INITIALIZE)
     if sanity in ("shuffle", "reinitialize"):
@@ -150,12 +167,16 @@ def prune(
     given, groups = batches, groups_of(model)
     if given is not None and (rounds > 1 or effective):
         batches = together(lambda: list(each(given)), groups)
-    alive = None
+    alive = between = None
+    loss = getattr(criterion, "loss", cross_entropy)
+    if rescale is not None:
+        norm = norm or getattr(criterion, "norm", None)
+        between = Between(model, start, batches, rescale, loss=loss, norm=norm)
     if effective:
-        loss = getattr(criterion, "loss", cross_entropy)
         alive = agreed(together(lambda: reacher(model, batches, loss), groups), groups)
     revives = getattr(criterion, "revives", False)
     names = [] if allow_empty else losable(start if alive is None else alive(start), scope)
+    scored = _scorer(criterion, model, batches, rounds if rescale is None else 1)
     for number in range(1, rounds + 1):
         step = sparsity
         if sparsity is not None and number < rounds and start.kept:
@@ -164,13 +185,15 @@ def prune(
             step = max(step, masks.sparsity)  # the round before may have fallen short
             if not masks.kept:
                 break
-        scores = _scored(criterion, model, batches, masks)
+        scores = _checked(scored(masks), masks)
         if sanity == "invert":
             scores = inverted(scores)
         choice = Choice(scores, scope, start if revives else masks, alive)
         masks = choice.masks(step)
         require_same(model, masks, _SHARE)
         check_layers(choice, step, masks, names, where=f"round {number} of {rounds}, " if rounds > 1 else "")
+        if between is not None and number < rounds:
+            scored = _scorer(criterion, between.network(masks), batches, 1)
     if sanity == "shuffle":
         masks = shuffled(masks, start, seed)
     if sanity == "reinitialize":
@@ -187,9 +210,15 @@ def _check_criterion(criterion: object) -> None:
         raise InputError(f"the criterion must be Snip(), Magnitude() or another callable, got {criterion!r}")
 
 
-def _scored(criterion: Criterion, model: nn.Module, batches: Batches | None, masks: Masks) -> dict[str, Tensor]:
+def _scorer(criterion: Criterion, model: nn.Module, batches: Batches | None, rounds: int) -> Callable[[Masks], object]:
+    """A criterion as a function of masks, prepared for several rounds where it can be."""
+    if rounds > 1 and (prepare := getattr(criterion, "prepare", None)) is not None:
+        return cast(Callable[[Masks], object], prepare(model, batches))
+    return lambda masks: criterion(model, batches, masks)
+
+
+def _checked(scores: object, masks: Masks) -> dict[str, Tensor]:
     """The scores of the weights of `masks`, if they are tensors of the shapes of those."""
-    scores: object = criterion(model, batches, masks)
     if not isinstance(scores, Mapping) or not all(isinstance(score, Tensor) for score in scores.values()):
         raise InputError(f"the criterion must return a tensor of scores for each weight, got {type(scores).__name__}")
     if odd := sorted(scores.keys() ^ masks.keys()):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import numbers
 import warnings
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from pruneinit.batch import Batches, blame, joined
+from pruneinit.batch import Batches, joined
+from pruneinit.calibration import CLAMP, Targets, Unit, calibrated, dense_moments, without_factors
 from pruneinit.errors import InputError, unknown
-from pruneinit.functional import Loss, Norm, call, cross_entropy, scoring_mode
+from pruneinit.formula import formula
+from pruneinit.functional import Loss, Norm, cross_entropy
 from pruneinit.masks import Masks, check_masks
-from pruneinit.moments import mean_square, moments_of, watch
 from pruneinit.processes import require_own
 from pruneinit.reparametrize import (
     Scale,
@@ -22,13 +23,12 @@ from pruneinit.reparametrize import (
     set_chain_,
     set_stored_,
     stored,
-    tensor_without,
     tied_names,
 )
-from pruneinit.survivors import current_masks, survivors_of, tap_energy
-from pruneinit.weights import is_read_elsewhere, listed
+from pruneinit.survivors import current_masks, survivors_of
+from pruneinit.weights import listed
 
-METHODS = ("formula", "tap", "layer")
+METHODS = ("formula", "tap", "layer", "neuron")
 
 
 def rescale_(
@@ -37,7 +37,8 @@ def rescale_(
     *,
     masks: Masks | None = None,
     method: str | None = None,
-    targets: Mapping[str, float] | None = None,
+    targets: Targets | None = None,
+    clamp: float | None = None,
     loss: Loss = cross_entropy,
     norm: Norm | None = None,
     fold: bool = False,
@@ -52,6 +53,11 @@ def rescale_(
         - `"layer"`: calibrated. The layers are walked in the order of execution, and each gets the ρ with which its
           output without bias has the second moment on the data that the dense network's has. One forward pass of the
           dense and one of the pruned network.
+        - `"neuron"`: the same walk, with a factor for each neuron (row of a linear layer, output channel of a
+          convolution): after it every one has the mean second moment of its layer in the dense network. Its factor is
+          held within `clamp` times its layer's. A neuron with no weight left, or that puts out nothing in the dense
+          network, keeps ρ = 1, and one whose weights see no signal on the data gets its layer's; neither counts in the
+          means. A warning counts those that are dead or clamped, layer by layer.
 
     Recurrent weights, and a linear layer's that is an embedding too, get the factor of the formula in any case, since
     there is no output of theirs alone.
@@ -61,11 +67,14 @@ def rescale_(
 
     Args:
         model: A dense model, with the `masks` that it is going to be sparsified with, or a sparsified model.
-        batches: Data for `"layer"`, a few hundred examples; they are joined to one batch.
+        batches: Data for `"layer"` and `"neuron"`, a few hundred examples; they are joined to one batch. For
+            `"neuron"` a warning says where the moment of a neuron is a mean of fewer than 32 values.
         masks: The masks, for a dense model. None for a sparsified one.
         method: One of the above; default `"layer"` if there are batches, else `"formula"`.
-        targets: For `"layer"` on a sparsified model, whose dense weights are gone: the dense network's
-            `second_moments`, measured before `sparsify_`.
+        targets: For `"layer"` and `"neuron"` on a sparsified model, whose dense weights are gone: the dense network's
+            `second_moments`, measured before `sparsify_`; or, for `"neuron"`, its `neuron_moments`, which also tell
+            the neurons that put out nothing.
+        clamp: For `"neuron"`: how many times a factor may be larger or smaller than its layer's; default 100.
         loss: Runs the model on a batch, for models that take more than `model(x)`.
         norm: Which statistics batch normalisation uses, as for the criteria.
         fold: False keeps ρ as a multiplier in the forward pass, as the paper does, so that the gradient with respect
@@ -77,7 +86,8 @@ def rescale_(
 
     Raises:
         InputError: The method is unknown, data, masks or targets it needs are missing, masks are of another model, a
-            second moment is not finite, or `fold` is asked for on a dense model. The model is then as it was.
+            second moment is not finite (its layer is named), `clamp` is below 1 or of no use, or `fold` is asked for on
+            a dense model. The model is then as it was.
 
     Source: Hayou et al. 2021, section 3.3 (rescaling trick).
 
@@ -91,7 +101,9 @@ def rescale_(
     require_own(model, "rescale")
     if fold and not current_masks(model):
         raise InputError("fold multiplies into the survivors: sparsify_ the model first, with targets for 'layer'")
-    factors = rescaling_factors(model, batches, masks=masks, method=method, targets=targets, loss=loss, norm=norm)
+    factors = rescaling_factors(
+        model, batches, masks=masks, method=method, targets=targets, clamp=clamp, loss=loss, norm=norm
+    )
     return apply_rescaling_(model, factors, fold=fold)
 
 
@@ -120,7 +132,8 @@ def rescaling_factors(
     *,
     masks: Masks | None = None,
     method: str | None = None,
-    targets: Mapping[str, float] | None = None,
+    targets: Targets | None = None,
+    clamp: float | None = None,
     loss: Loss = cross_entropy,
     norm: Norm | None = None,
 ) -> dict[str, Tensor]:
@@ -129,7 +142,8 @@ def rescaling_factors(
     Arguments and errors are those of `rescale_`.
 
     Returns:
-        For each weight a scalar, or for `"tap"` a tensor of shape [1, 1, *kernel].
+        For each weight a scalar; for `"tap"` a tensor of shape [1, 1, *kernel], for `"neuron"` one of shape
+        [out, 1, ...] (of a transposed convolution [1 or in, out / groups, 1, ...]).
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False)
@@ -146,91 +160,38 @@ def rescaling_factors(
     chosen = sparse if masks is None else masks
     check_masks(chosen, {name: found.shape for name, found in listed(model).items()})
     require_ours(model, chosen)
-    if method == "layer":
-        factors = _calibrated(model, batches, chosen, targets, loss, norm)
+    bound = _checked_clamp(method, clamp)
+    if method in ("layer", "neuron"):
+        unit: Unit = "neuron" if method == "neuron" else "layer"
+        if batches is None:
+            raise InputError(f"method={method!r} calibrates on data: pass batches=[(inputs, labels), ...]")
+        batch = joined(batches)
+        if targets is None and sparse:
+            raise InputError(
+                "the dense weights of a sparsified model are gone: pass targets=second_moments(model, batches) "
+                "measured before sparsify_, or call rescale_(model, batches, masks=masks) first, then sparsify_"
+            )
+        if targets is None:
+            targets = dense_moments(model, batch, without_factors(model, chosen), unit, loss=loss, norm=norm)
+        found = calibrated(model, batch, chosen, targets, unit, clamp=bound, loss=loss, norm=norm)
+        factors = found.factors
+        for message in found.warnings():
+            _warn(message)
     else:
-        factors = {name: _formula(model, name, chosen, per_tap=method == "tap") for name in chosen}
+        factors = {name: formula(model, name, chosen, per_tap=method == "tap") for name in chosen}
     if chosen.empty:
         _warn(f"nothing is left of {', '.join(chosen.empty)}: no factor brings a signal back")
     return factors
 
 
-def _formula(model: nn.Module, name: str, masks: Masks, *, per_tap: bool) -> Tensor:
-    """ρ = ‖W‖ / ‖W∘δ‖ of one weight; per tap in the shape [1, 1, *kernel]."""
-    survivors = survivors_of(model, name)
-    values = stored(model, name).detach()
-    dense = values if survivors is None else survivors(values)
-    energy = tap_energy(dense) if survivors is None else survivors.energy
-    kept = tap_energy(dense * masks[name].to(dense.device))
-    if not per_tap:
-        energy, kept = energy.mean(), kept.mean()
-    return torch.where(kept > 0, (energy / kept).sqrt(), 1.0)
-
-
-def _calibrated(
-    model: nn.Module,
-    batches: Batches | None,
-    masks: Masks,
-    targets: Mapping[str, float] | None,
-    loss: Loss,
-    norm: Norm | None,
-) -> dict[str, Tensor]:
-    """Factors with which every layer's output has the second moment of the dense network's, found in one pass."""
-    if batches is None:
-        raise InputError("method='layer' calibrates on data: pass batches=[(inputs, labels), ...]")
-    batch = joined(batches)
-    plain = {name: tensor_without(model, name, "rescale") for name in masks}
-    if targets is None:
-        if current_masks(model):
-            raise InputError(
-                "the dense weights of a sparsified model are gone: pass targets=second_moments(model, batches) "
-                "measured before sparsify_, or call rescale_(model, batches, masks=masks) first, then sparsify_"
-            )
-        targets = moments_of(model, [batch], plain, loss=loss, norm=norm)
-    overrides = {name: tensor * masks[name].to(tensor.device) for name, tensor in plain.items()}
-    # A weight used outside its own layer's forward pass is seen by nobody, and one that is an embedding too was read
-    # before its layer runs, so that a factor found there would come too late. The formula needs no watching.
-    weights = listed(model)
-    early = {name for name in masks if is_read_elsewhere(model, weights[name])}
-    unseen = {n: _formula(model, n, masks, per_tap=False) for n in masks if n not in targets or n in early}
-    for name, value in unseen.items():
-        overrides[name].mul_(value)
-    factors: dict[str, Tensor] = {}
-    silent: list[str] = []
-
-    def correct(name: str, output: Tensor) -> Tensor | None:
-        if name not in masks or name in early or name in factors:  # run again: the weight has its factor already
-            return None
-        moment = mean_square(output)
-        if not math.isfinite(moment):
-            blame(batch)
-        if 0 in (moment, targets.get(name)) and name not in masks.empty:
-            silent.append(name)
-        value = factor_for(name, targets, moment)
-        factors[name] = torch.tensor(value, dtype=torch.float64, device=output.device)
-        overrides[name].mul_(value)
-        return output * value
-
-    with scoring_mode(model, norm), torch.no_grad(), watch(model, overrides, correct):
-        call(model, batch, loss, overrides)
-    if silent:
-        _warn(f"no signal reaches {', '.join(silent)}, so there is nothing to calibrate there")
-    return unseen | factors
-
-
-def factor_for(name: str, targets: Mapping[str, float], moment: float) -> float:
-    """The factor that takes the second moment of layer `name` to its target; 1 where either is 0."""
-    if name not in targets:
-        raise InputError(f"targets has no second moment for {name}; it has {', '.join(targets) or 'none'}")
-    if targets[name] < 0:
-        raise InputError(f"the target of {name} is {targets[name]:g}: second moments are at least 0")
-    if not math.isfinite(targets[name]) or not math.isfinite(moment):
-        raise InputError(
-            f"the second moment of {name} is {targets[name]:g} in the dense and {moment:g} in the pruned network: "
-            "there is no finite signal to go back to; initialise on the Edge of Chaos first (edge_of_chaos_)"
-        )
-    # Where the dense layer puts out nothing on this data, a factor of 0 would remove it on all data.
-    return math.sqrt(targets[name] / moment) if moment > 0 and targets[name] > 0 else 1.0
+def _checked_clamp(method: str, clamp: float | None) -> float:
+    if clamp is None:
+        return CLAMP
+    if method != "neuron":
+        raise InputError(f"clamp={clamp!r} would be ignored by method={method!r}; it goes with method='neuron'")
+    if not isinstance(clamp, numbers.Real) or isinstance(clamp, bool) or not clamp >= 1:
+        raise InputError(f"clamp must be a number, 1 or more, got {clamp!r}")
+    return float(clamp)
 
 
 def _fold_(model: nn.Module, name: str, value: Tensor) -> None:

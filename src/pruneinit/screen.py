@@ -17,13 +17,20 @@ def open_console() -> Console:
     """Where results are printed; under torchrun only the first process prints."""
     from rich.console import Console
 
-    console = Console(quiet=os.environ.get("RANK", "0") != "0")
+    console = Console(quiet=not speaks())
     console.on_broken_pipe = _fall_silent  # type: ignore[method-assign]  # not the exit code 1 of rich
     return console
 
 
+def speaks() -> bool:
+    """Whether this process speaks for all that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(line: str) -> None:
     """Print a line at once. Where nobody reads any more (`| head`), the run goes on in silence."""
+    if not speaks():
+        return
     try:
         print(line, flush=True)
     except BrokenPipeError:

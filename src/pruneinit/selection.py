@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +18,9 @@ from pruneinit.sharded import anywhere, is_sharded, largest, local
 
 Scores = Mapping[str, Tensor]
 Scope = str | Mapping[str, float]
+
+# So many scores are sorted in less time than their bits are counted, where processors sort several at once.
+_FEW = 1 << 21
 
 SCOPES = ("global", *RULES)
 
@@ -91,6 +97,8 @@ def _largest(scores: Scores, keep: int, within: Masks | None) -> dict[str, Tenso
     if any(is_sharded(score) for score in scores.values()):
         return largest(scores, keep, within)
     dtype = common_dtype(list(scores.values()))
+    if sum(s.numel() for s in scores.values()) <= _FEW and all(s.device.type == "cpu" for s in scores.values()):
+        return _largest_of_few(scores, keep, within, dtype)
     least, ties = threshold(scores, keep, within, dtype)
     masks = {}
     for name, score in scores.items():
@@ -113,6 +121,35 @@ def _largest(scores: Scores, keep: int, within: Masks | None) -> dict[str, Tenso
     return masks
 
 
+def _largest_of_few(scores: Scores, keep: int, within: Masks | None, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The same by sorting a copy of all scores, in NumPy, which is faster at it."""
+    values = {name: score.detach().to(dtype).reshape(-1).numpy() for name, score in scores.items()}
+    room = {} if within is None else {name: within[name].cpu().reshape(-1).numpy() for name in scores}
+    ordered = np.concatenate([_limited(value, room.get(name)) for name, value in values.items()])
+    ordered.sort()
+    least = ordered[-keep]
+    masks = {name: value >= least for name, value in values.items()}
+    for name, allowed in room.items():
+        masks[name] &= allowed
+    surplus = sum(map(np.count_nonzero, masks.values())) - keep
+    for name in reversed(masks):
+        if surplus:
+            last = np.flatnonzero(masks[name] & (values[name] == least))[-surplus:]
+            masks[name][last] = False
+            surplus -= len(last)
+    return {name: torch.from_numpy(mask).reshape(scores[name].shape) for name, mask in masks.items()}
+
+
+def _limited(values: Any, allowed: Any | None) -> Any:
+    """An array with minus infinity for what is not allowed. By index it would take several times as long."""
+    if allowed is None:
+        return values
+    limit = allowed.astype(values.dtype)
+    limit -= 0.5
+    limit *= np.inf
+    return np.minimum(values, limit, out=limit)
+
+
 def check_scores(scores: Scores) -> None:
     """See that scores can be ordered.
 
@@ -125,6 +162,8 @@ def check_scores(scores: Scores) -> None:
     for name, score in scores.items():
         if not score.dtype.is_floating_point:
             raise InputError(f"the scores of {name} must be floating point, got {score.dtype}")
+        if math.isfinite(float(local(score).sum())):
+            continue  # so all terms are finite too
         if not all(bool(chunk.isfinite().all()) for _, chunk in chunks(local(score), score.dtype)):
             bad.append(name)
     if bad := anywhere(bad, scores):

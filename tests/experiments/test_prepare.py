@@ -52,6 +52,31 @@ def test_a_recipe_prunes_by_every_criterion_that_is_offered(name):
     assert masks == masks_of(criterion=name, sparsity=0.8)[0]
 
 
+@pytest.mark.parametrize("name", OFFERED)
+def test_a_recipe_rescales_between_the_rounds_of_every_criterion(name):
+    settings = {"criterion": name, "sparsity": 0.8, "rounds": 3}
+    masks, _ = masks_of(rescale_between="neuron", **settings)
+    assert masks.kept == round(0.2 * masks.total)
+    assert masks == masks_of(rescale_between="neuron", **settings)[0]
+    if name in ("snip", "magnitude", "grasp", "synflow"):
+        assert masks != masks_of(**settings)[0]
+
+
+@pytest.mark.filterwarnings("ignore:neurons")
+def test_a_recipe_rescales_by_neuron_and_says_so():
+    events = []
+    recipe = Recipe(depth=4, width=30, activation="tanh", sparsity=0.5, rescale="neuron", criterion="magnitude")
+    data = load("digits")
+    model = prepare_(network(recipe, data), recipe, data, events.append)
+    dense, _, rescaled = (event["layers"] for event in events if event["event"] == "moments")
+    assert [layer["value"] for layer in rescaled] == pytest.approx([layer["value"] for layer in dense], rel=1e-4)
+    (event,) = (event for event in events if event["event"] == "rescale")
+    assert event["method"] == "neuron"
+    factors = model.fc2.parametrizations.weight[1].factor
+    assert factors.shape == (30, 1)
+    assert event["layers"][1] == {"name": "fc2.weight", "factor": pytest.approx(float(factors.mean()))}
+
+
 def test_a_recipe_of_too_few_images_for_several_batches_is_refused():
     data = load("digits")
     recipe = Recipe(depth=3, width=16, criterion="prospr", score_images=3)

@@ -31,12 +31,12 @@ def test_yaml_gives_the_recipe_back(tmp_path_factory, sparsity, depth, seed, epo
 
 
 def test_every_setting_changes_the_hash():
-    base = Recipe(init="gaussian", sigma_w=1.0, rescale="formula")
+    base = Recipe(init="gaussian", sigma_w=1.0, rescale="formula", rounds=3)
     other = {
         "data": "mnist", "validation": 0.1, "model": "vcnn", "depth": 7, "width": 9, "activation": "tanh",
         "sigma_w": 2.0, "sigma_b": 0.3, "residuals": "stable", "criterion": "random", "sparsity": 0.5,
         "scope": "layer", "rounds": 2, "sanity": "shuffle", "norm": "running", "score_images": 7, "train_images": 9,
-        "rescale": "layer", "fold": True, "seed": 1, "training": Training(epochs=1),
+        "rescale": "layer", "rescale_between": "layer", "fold": True, "seed": 1, "training": Training(epochs=1),
     }  # fmt: skip
     fields = {field.name for field in dataclasses.fields(Recipe)}
     assert fields - other.keys() == {"init"}
@@ -59,6 +59,11 @@ def test_every_setting_changes_the_hash():
         ({"sigma_w": 1.0}, "sigma_w goes with init='gaussian'"),
         ({"init": "gaussian"}, "sigma_w goes with init='gaussian'"),
         ({"criterion": "none", "rescale": "layer"}, "needs something pruned"),
+        ({"criterion": "none", "rescale_between": "layer"}, "rescale_between='layer' needs something pruned"),
+        ({"rescale_between": "layer"}, "rescale_between='layer' rescales between rounds, and there is one: set rounds"),
+        ({"rescale_between": "neuron", "criterion": "force", "rounds": 1}, "and there is one"),
+        ({"rescale_between": "formula", "rounds": 3}, "unknown rescale_between 'formula'"),
+        ({"rescale": "nueron"}, "did you mean 'neuron'"),
         ({"data": 3}, "data must be a name, got 3"),
         ({"model": ["mlp"]}, r"model must be a name, got \['mlp'\]"),
         ({"model": None}, "model must be a name, got None"),
@@ -94,6 +99,12 @@ def test_recipes_of_before_rounds_were_optional_and_checks_were_there_keep_their
     assert Recipe(rounds=5).hash == "f8f859c729"
     assert Recipe(criterion="random", seed=3).hash == "16fed1c91d"
     assert Recipe(criterion="none").hash == "b727454c8e"
+
+
+def test_rescaling_between_rounds_is_in_the_hash_only_where_it_is_done():
+    assert Recipe(rounds=5, rescale_between="none").hash == "f8f859c729"
+    assert len({Recipe(rounds=5, rescale_between=unit).hash for unit in ("none", "layer", "neuron")}) == 3
+    assert Recipe(criterion="force", rescale_between="layer").hash != Recipe(criterion="force").hash
 
 
 def test_rounds_that_are_the_criterions_own_are_no_other_recipe():

@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -127,6 +129,143 @@ def test_a_damaged_file_is_named(tmp_path):
         standing(GRID, tmp_path)
 
 
+def fails(monkeypatch, when, error):
+    """Let training raise an error in the cells for which `when` is true."""
+    real = works.run_one
+
+    def broken(recipe, **where):
+        with monkeypatch.context() as patched:
+            if when(recipe):
+                patched.setattr("pruneinit.experiments.cell.train", lambda *a, **k: (_ for _ in ()).throw(error))
+            return real(recipe, **where)
+
+    monkeypatch.setattr(works, "run_one", broken)
+
+
+MANY = Grid("g", SHARED, over={"seed": list(range(7))})
+
+
+def test_a_sweep_whose_first_cells_all_fail_alike_stops_once(tmp_path, monkeypatch):
+    fails(monkeypatch, lambda recipe: True, OSError("no disk"))
+    with pytest.raises(InputError, match="the first 4 cells all failed with 'OSError: no disk', so the other 3 were"):
+        sweep(MANY, tmp_path, device="cpu")
+    now = standing(MANY, tmp_path)
+    assert (len(now.failed), len(now.missing)) == (4, 3)
+    with pytest.raises(InputError, match="the first 5 cells all failed"):
+        sweep(MANY, tmp_path, device="cpu", retry=True, patience=5)
+    # Called again as before it goes on all the same.
+    assert len(sweep(MANY, tmp_path, device="cpu").failed) == 7
+    monkeypatch.undo()
+    assert len(sweep(MANY, tmp_path, device="cpu", retry=True).done) == 7
+
+
+@pytest.mark.parametrize("good", [0, 3], ids=["first", "before the last that would be one too many"])
+def test_a_sweep_in_which_a_cell_has_succeeded_goes_on(good, tmp_path, monkeypatch):
+    fails(monkeypatch, lambda recipe: recipe.seed != good, OSError("no disk"))
+    now = sweep(MANY, tmp_path, device="cpu")
+    assert (len(now.done), len(now.failed)) == (1, 6)
+
+
+def test_failures_of_different_kinds_do_not_stop_a_sweep(tmp_path, monkeypatch):
+    real = works.run_one
+    monkeypatch.setattr(works, "run_one", lambda recipe, **where: failed(recipe, f"OSError: {recipe.seed}"))
+    assert len(sweep(MANY, tmp_path, device="cpu").failed) == 7
+    monkeypatch.setattr(works, "run_one", real)
+
+
+def test_data_that_vanish_on_the_way_stop_the_sweep_with_their_name(tmp_path, monkeypatch):
+    def gone(*words):
+        raise InputError("no data set digits: it was there a minute ago")
+
+    def lost(recipe):
+        if recipe.seed:
+            monkeypatch.setattr("pruneinit.experiments.faults.load", gone)
+        return bool(recipe.seed)
+
+    fails(monkeypatch, lost, InputError("no data set digits"))
+    with pytest.raises(InputError, match="it was there a minute ago"):
+        sweep(MANY, tmp_path, device="cpu")
+    now = standing(MANY, tmp_path)
+    assert (len(now.done), len(now.failed), len(now.missing)) == (1, 4, 2)
+
+
+FULL = """
+import resource, signal, sys
+from pruneinit.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a file that would become too large gives an error, as a full disk does
+size = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_told_in_one_line_and_what_is_there_stays(workers, tmp_path, environment):
+    (tmp_path / "grid.yaml").write_text(YAML.replace("0.5, 0.9", "0.5"))
+    words = ["sweep", "grid.yaml", "--out", ".", "--workers", str(workers), "--device", "cpu"]
+    options = {"cwd": tmp_path, "env": environment | {"TMPDIR": str(tmp_path)}, "capture_output": True, "text": True}
+
+    def carried_out(size):
+        return subprocess.run([sys.executable, "-c", FULL, str(size), *words], timeout=120, check=False, **options)
+
+    assert carried_out(10**9).returncode == 0
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
+    (tmp_path / "grid.yaml").write_text(YAML)
+    full = carried_out(100)
+    assert (full.returncode, full.stderr.count("\n")) == (2, 1)
+    assert re.search(r"error: cannot write .*: File too large; free some space or choose another folder", full.stderr)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json*")} == kept
+    assert carried_out(10**9).returncode == 0
+    assert len((tmp_path / "small" / "cells.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_computed(tmp_path, monkeypatch):
+    computed = []
+    monkeypatch.setattr(works, "run_one", lambda recipe, **where: computed.append(recipe))
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=r"cannot write .*cells: Not a directory; choose a folder you may write"):
+            sweep(GRID, folder, device="cpu")
+
+    def read_only(path, flags, *rest):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patched:  # who runs the tests may be allowed to write everywhere
+        patched.setattr("pruneinit.experiments.lock.os.open", read_only)
+        with pytest.raises(InputError, match="cells: Read-only file system; choose a folder you may write to"):
+            sweep(GRID, tmp_path / "new", device="cpu")
+    assert not computed
+
+
+def test_each_result_says_which_version_of_the_code_gave_it(tmp_path, capsys):
+    (tmp_path / "grid.yaml").write_text(YAML)
+    command = ["sweep", str(tmp_path / "grid.yaml"), "--out", str(tmp_path), "--workers", "1", "--device", "cpu"]
+    assert main(command) == 0
+    file = next((tmp_path / "small" / "cells").glob("*.json"))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"code": "01234567"}))
+    capsys.readouterr()
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^1 by pruneinit \S+ \(01234567\), torch ", shown, re.MULTILINE)
+    assert len(re.findall(r"^1 by pruneinit ", shown, re.MULTILINE)) == 2
+    assert "results of several versions of the code are in one folder" in shown
+
+
+def test_results_of_an_older_version_of_results_are_left_out_and_counted(tmp_path, capsys, monkeypatch):
+    (tmp_path / "grid.yaml").write_text(YAML)
+    command = ["sweep", str(tmp_path / "grid.yaml"), "--out", str(tmp_path), "--workers", "1", "--device", "cpu"]
+    monkeypatch.setattr("pruneinit.experiments.recipe.RESULTS_VERSION", 0)
+    assert main(command) == 0
+    old = sorted(path.name for path in (tmp_path / "small" / "cells").iterdir())
+    monkeypatch.undo()
+    capsys.readouterr()
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "small: 2 cells, 0 there already" in shown
+    assert "small: 2 results of other versions or altered ones are left out" in shown
+    assert len({path.name for path in (tmp_path / "small" / "cells").iterdir()} - set(old)) == 2
+
+
 def test_nothing_is_computed_of_a_grid_that_is_partly_impossible(tmp_path):
     grid = Grid("g", SHARED, rows={"a": {"model": "mlp"}, "b": {"model": "mpl"}})
     with pytest.raises(InputError, match="mpl"):
@@ -221,12 +360,40 @@ def test_the_command_carries_out_what_is_missing_and_exports_it(tmp_path, capsys
     assert "small: 2 cells, 2 there already" in capsys.readouterr().out
 
 
+def test_a_log_says_how_much_time_is_left_and_a_reader_who_leaves_does_not_end_the_sweep(tmp_path, environment):
+    (tmp_path / "grid.yaml").write_text(YAML.replace("0.5, 0.9", "0.5, 0.7, 0.9"))
+    words = ["sweep", "grid.yaml", "--out", ".", "--workers", "1", "--device", "cpu"]
+    command = [sys.executable, "-m", "pruneinit", *words]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    lines = [process.stdout.readline() for _ in range(2)]
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert re.fullmatch(r"1/3 sparsity=0.5: test accuracy .*%, [0-9.]+ s; about \d+ s left\n", lines[1])
+    assert len((tmp_path / "small" / "cells.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_terminal_gets_a_table_that_ends_with_all_that_was_done(tmp_path, capsys, monkeypatch):
+    (tmp_path / "grid.yaml").write_text(YAML)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    command = ["sweep", str(tmp_path / "grid.yaml"), "--out", str(tmp_path), "--workers", "1", "--device", "cpu"]
+    assert main(command) == 0
+    shown = re.sub(r"\x1b\[[0-9?;]*[A-Za-z]", "", capsys.readouterr().out)
+    assert re.search(r"small\s+2\s+0\s+\d+\.\d\d %", shown)
+    assert "2 of 2" in shown
+    assert "2/2" not in shown
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
         (["--shard", "4/3"], "shard must be i/n"),
         (["--shard", "a"], "shard must be i/n"),
-        (["--workers", "0"], "workers"),
+        (["--workers", "0"], "workers must be 1 or more, got 0"),
+        (["--threads", "0"], "threads must be 1 or more, got 0"),
+        (["--gpus_per_cell", "0.5"], "address and gpus_per_cell are for --executor ray"),
+        (["--executor", "ray", "--workers", "2"], "workers is for --executor processes"),
+        (["--executor", "ray", "--gpus_per_cell", "1.5"], "a fraction of 1 or a whole number, as 0.25 or 2, got 1.5"),
+        (["--executor", "slurm"], "unknown executor 'slurm'"),
     ],
 )
 def test_what_the_command_refuses(tmp_path, capsys, change, message):

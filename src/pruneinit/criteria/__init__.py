@@ -29,7 +29,9 @@ class Criterion(Protocol):
     """What a criterion is: scores for the weights of `masks` (all prunable ones if None), larger = keep.
 
     It may have `rounds`, how often `prune` scores and selects where it is not told (1 where it has none), and
-    `revives`, true where a round may bring back what an earlier one has removed.
+    `revives`, true where a round may bring back what an earlier one has removed. It may also have
+    `prepare(model, batches)`, which gives the scores as a function of masks: where there are several rounds, `prune`
+    calls it once, so that what is the same in all of them is found once.
     """
 
     def __call__(

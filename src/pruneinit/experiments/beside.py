@@ -67,6 +67,9 @@ def side_by_side(executor: Executor, size: int) -> Executor:
     """
 
     def execute(todo: Sequence[Cell], work: Work) -> Iterator[tuple[Cell, Result | None]]:
+        if size == 1 or type(work) is not Work:  # what several processes do jointly, they do cell by cell
+            yield from executor(todo, work)
+            return
         jointly = SideBySide(work.folder, work.stale, work.data_root, work.device)
         for cell, result in executor(bundles(todo, size), jointly):
             if not isinstance(cell, Bundle):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import pruneinit
+from pruneinit.calibration import Targets
 from pruneinit.data import Dataset, batches
 from pruneinit.errors import InputError
 from pruneinit.experiments.offered import criterion
@@ -19,7 +20,7 @@ from pruneinit.experiments.recipe import Recipe
 from pruneinit.initialize import delta_orthogonal_, edge_of_chaos_, mean_field_, orthogonal_
 from pruneinit.masks import Masks
 from pruneinit.models import build
-from pruneinit.moments import second_moments
+from pruneinit.moments import neuron_moments, second_moments
 from pruneinit.pruning import prune
 from pruneinit.rescale import apply_rescaling_, rescaling_factors
 from pruneinit.residual import Residuals, stabilize_residuals_
@@ -143,13 +144,14 @@ def prepare_(model: nn.Module, recipe: Recipe, dataset: Dataset, record: Record)
     record(_moments("dense", dense))
     if recipe.criterion == "none":
         return model
+    targets: Targets = neuron_moments(model, [batch], norm=recipe.norm) if recipe.rescale == "neuron" else dense
     start = time.perf_counter()
     masks = pruned(model, recipe, batch)
     record(_pruning(model, recipe, masks, time.perf_counter() - start))
     sparsify_(model, masks)
     record(_moments("pruned", second_moments(model, [batch], norm=recipe.norm)))
     if recipe.rescale != "none":
-        factors = rescaling_factors(model, [batch], method=recipe.rescale, targets=dense, norm=recipe.norm)
+        factors = rescaling_factors(model, [batch], method=recipe.rescale, targets=targets, norm=recipe.norm)
         record(_rescaling(recipe, factors))
         apply_rescaling_(model, factors, fold=recipe.fold)
         record(_moments("rescaled", second_moments(model, [batch], norm=recipe.norm)))
@@ -180,6 +182,8 @@ def pruned(model: nn.Module, recipe: Recipe, batch: tuple[torch.Tensor, torch.Te
         allow_empty=True,
         sanity=None if recipe.sanity == "none" else recipe.sanity,
         seed=recipe.seed,
+        rescale=None if recipe.rescale_between == "none" else recipe.rescale_between,
+        norm=recipe.norm,
     )
 
 
@@ -208,6 +212,6 @@ def _moments(stage: str, values: Mapping[str, float]) -> Event:
 
 
 def _rescaling(recipe: Recipe, factors: Mapping[str, torch.Tensor]) -> Event:
-    # The factors of a weight's kernel taps are listed as their mean.
+    # The factors of a weight's kernel taps or neurons are listed as their mean.
     layers = [{"name": name, "factor": float(value.mean())} for name, value in factors.items()]
     return {"event": "rescale", "method": recipe.rescale, "layers": layers}

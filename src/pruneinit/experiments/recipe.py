@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
@@ -32,7 +31,8 @@ else:
     Criterion = Literal["none", *OFFERED]
 ScopeName = Literal["global", "layer", "uniform+", "erk", "igq"]
 Sanity = Literal["none", "shuffle", "reinitialize", "invert"]
-Rescale = Literal["none", "formula", "tap", "layer"]
+Rescale = Literal["none", "formula", "tap", "layer", "neuron"]
+Between = Literal["none", "layer", "neuron"]
 Statistics = Literal["batch", "running"]
 
 
@@ -63,7 +63,8 @@ class Recipe:
         sanity: Spoil the masks to check the criterion: `shuffle` or `reinitialize` each layer, `invert` the scores.
         norm: Which statistics batch normalisation uses in scoring: `batch` or `running`.
         score_images: How many training images to score and calibrate on.
-        rescale: `none`, the paper's `formula`, the same per kernel `tap`, or calibrated by `layer`.
+        rescale: `none`, the paper's `formula`, the same per kernel `tap`, or calibrated by `layer` or by `neuron`.
+        rescale_between: Calibrate between the rounds of pruning too: by `layer`, by `neuron`, or `none`.
         fold: Multiply the rescaling into the weights instead of keeping it as a fixed factor.
         seed: Of everything random.
         training: How to train.
@@ -100,6 +101,7 @@ class Recipe:
     norm: Statistics = "batch"
     score_images: int = 100
     rescale: Rescale = "none"
+    rescale_between: Between = "none"
     fold: bool = False
     seed: int = 0
     training: Training = field(default_factory=Training)
@@ -107,7 +109,8 @@ class Recipe:
     def __post_init__(self) -> None:
         check_sparsity(self.sparsity)
         for name, kind in (("init", Init), ("residuals", Residuals), ("criterion", Criterion), ("scope", ScopeName),
-                           ("sanity", Sanity), ("rescale", Rescale), ("norm", Statistics)):  # fmt: skip
+                           ("sanity", Sanity), ("rescale", Rescale), ("rescale_between", Between),
+                           ("norm", Statistics)):  # fmt: skip
             if getattr(self, name) not in get_args(kind):
                 raise unknown(name, str(getattr(self, name)), get_args(kind))
         for name in ("data", "model", "activation"):
@@ -133,10 +136,14 @@ class Recipe:
             )
         if self.sigma_b is not None and self.init == "default":
             raise InputError(f"sigma_b={self.sigma_b} would be ignored by init='default'; leave it out")
-        if self.criterion == "none" and self.rescale != "none":
-            raise InputError(f"rescale={self.rescale!r} needs something pruned, got criterion='none'")
-        if self.criterion == "none" and self.sanity != "none":
-            raise InputError(f"sanity={self.sanity!r} needs something pruned, got criterion='none'")
+        for name in ("rescale", "rescale_between", "sanity"):
+            if self.criterion == "none" and getattr(self, name) != "none":
+                raise InputError(f"{name}={getattr(self, name)!r} needs something pruned, got criterion='none'")
+        if self.rescale_between != "none" and rounds(self) == 1:
+            raise InputError(
+                f"rescale_between={self.rescale_between!r} rescales between rounds, and there is one: set rounds "
+                "to 20, say"
+            )
         if self.fold and self.rescale == "none":
             raise InputError("fold=True would be ignored by rescale='none'; leave it out")
 
@@ -211,19 +218,22 @@ class Recipe:
 
 
 # What settings that came later are where they change nothing.
-_LATER = (("sanity", "none"), ("train_images", None))
+_LATER = (("sanity", "none"), ("train_images", None), ("rescale_between", "none"))
 
 
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
+_TYPES: dict[type[Any], dict[str, Any]] = {}
+
+
+def _hints(kind: type[Any]) -> dict[str, Any]:
     """The types of the settings; reading them off takes a millisecond, and a grid has thousands of recipes."""
-    return get_type_hints(kind)
+    if kind not in _TYPES:
+        _TYPES[kind] = get_type_hints(kind)
+    return _TYPES[kind]
 
 
 def _plain(settings: Recipe | Training) -> dict[str, Any]:
     """The settings in JSON, whole numbers as floats where numbers are meant: 1 and 1.0 are one recipe."""
-    kind: Any = type(settings)  # not `type[Recipe]`, which mypy takes for what has no hash
-    hints = _hints(kind)
+    hints = _hints(type(settings))
     values: dict[str, Any] = {}
     for name, hint in hints.items():
         value = getattr(settings, name)
@@ -245,7 +255,7 @@ def _why(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _build(kind: Any, values: Mapping[str, Any]) -> Any:
+def _build(kind: type[Any], values: Mapping[str, Any]) -> Any:
     known = _hints(kind)
     for key in values:
         if key not in known:

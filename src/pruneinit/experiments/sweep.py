@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,13 @@ from pruneinit.experiments.cell import Result
 from pruneinit.experiments.executors import Executor, serial
 from pruneinit.experiments.faults import refuse_impossible
 from pruneinit.experiments.grid import Cell, Grid, choose
+from pruneinit.experiments.jointly import jointly
 from pruneinit.experiments.lock import claimed
 from pruneinit.experiments.patience import Patience
 from pruneinit.experiments.work import CELLS, Work
 from pruneinit.files import write_text
+from pruneinit.train import distributed
+from pruneinit.train.distributed import world_size
 
 EXPORTED = "cells.jsonl"
 
@@ -110,12 +115,13 @@ def sweep(
 
     It may be killed at any moment and started again, here or where the folder was copied to, and several may work in
     one folder: no cell is computed twice at a time. A cell that raises an error has failed, and the others go on;
-    where the very first ones all fail alike, it is not the cells that are wrong, and nothing else is begun.
+    where the very first ones all fail alike, it is not the cells that are wrong, and nothing else is begun. Under
+    torchrun all processes train each cell together: rank 0 claims it, writes its result and calls back.
 
     Args:
         grid: What to carry out.
         folder: Where results are; it is made.
-        executor: How; None is one cell after the other in this process.
+        executor: How; None is one cell after the other in this process, which it must be under torchrun.
         shard: See `standing`.
         retry: Compute anew what has failed.
         data_root: Where data sets are; None for `$PRUNEINIT_DATA`, else the user's cache.
@@ -141,35 +147,72 @@ def sweep(
         ...     [result.survivors for result in sweep(grid, folder, device="cpu").results.values()]
         [720, 144]
     """
-    now = standing(grid, folder, shard)
-    stale = {cell.hash: now.results[cell.hash] for cell in now.failed} if retry else {}
+    call = _Call(
+        grid,
+        Path(folder),
+        executor or serial(),
+        shard,
+        retry,
+        data_root,
+        device,
+        order,
+        patience,
+        on_result,
+        on_elsewhere,
+    )
+    if world_size() == 1:  # without a look at the device: a cluster's machines may have others
+        return _carry_out(call, lambda work: work)
+    with distributed(device) as world:
+        return jointly(world, partial(_carry_out, call))
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The arguments of `sweep`."""
+
+    grid: Grid
+    folder: Path
+    executor: Executor
+    shard: tuple[int, int]
+    retry: bool
+    data_root: str | None
+    device: str | None
+    order: Callable[[Cell], Any] | None
+    patience: int
+    on_result: OnResult | None
+    on_elsewhere: OnElsewhere | None
+
+
+def _carry_out(call: _Call, shared: Callable[[Work], Work]) -> Standing:
+    now = standing(call.grid, call.folder, call.shard)
+    stale = {cell.hash: now.results[cell.hash] for cell in now.failed} if call.retry else {}
     todo = [cell for cell in now.cells if cell.hash not in now.results or cell.hash in stale]
-    todo = todo if order is None else sorted(todo, key=order)
-    root = None if data_root is None else os.path.abspath(data_root)  # a worker may be at home in another folder
+    todo = todo if call.order is None else sorted(todo, key=call.order)
+    root = None if call.data_root is None else os.path.abspath(call.data_root)  # workers may be in another folder
     refuse_impossible({str(cell): cell.recipe for cell in todo}, root)
-    work = Work(Path(folder), stale, root, device)
+    work = shared(Work(call.folder, stale, root, call.device))
     known = {now.results[cell.hash].why for cell in now.failed if cell.hash not in stale}
-    seen = Patience(patience, known)
+    seen = Patience(call.patience, known)
     while todo:
         elsewhere, before = [], len(todo)
-        for cell, result in (executor or serial())(todo, work):
+        for cell, result in call.executor(todo, work):
             if result is None:
                 elsewhere.append(cell)
-                if on_elsewhere is not None:
-                    on_elsewhere(cell)
+                if call.on_elsewhere is not None:
+                    call.on_elsewhere(cell)
                 continue
             if result.failed:
                 work.keep(result)  # of a process that died nobody has written it
             now = now.with_result(result)
-            if on_result is not None:
-                on_result(now, cell, result)
+            if call.on_result is not None:
+                call.on_result(now, cell, result)
             seen.add(result)
             if seen.over:
                 refuse_impossible({str(cell): cell.recipe for cell in now.missing}, root)
             seen.refuse(len(now.missing))
         # Another sweep has these; what it has ended or left meanwhile is taken in, and the rest is its own.
         todo = elsewhere if len(elsewhere) < before else []
-    _tidy(Path(folder))
+    _tidy(call.folder)
     return now
 
 
@@ -187,7 +230,7 @@ def read(folder: Path) -> tuple[dict[str, Result], int]:
         except InputError as error:
             raise InputError(f"{where} is damaged: {error}") from error
         if result is None or name not in ("", result.cell):
-            others.add(name or where)
+            others.add(name or json.loads(text)["cell"])  # the same one may be in a file of its own too
         else:
             found[result.cell] = result
     return dict(sorted(found.items())), len(others - set(found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -64,20 +65,31 @@ def times(tensor: Tensor, power: int) -> Tensor:
     return tensor * 2.0**power if power else tensor
 
 
-def settled(tensor: Tensor, scale: Scale, name: str) -> tuple[Tensor, Scale]:
-    """The same values in elements that are neither large nor small.
+def excess(top: float) -> int:
+    """The power of two by which to divide what has this largest element; 0 where it can stay as it is.
+
+    Example:
+        >>> excess(3.0), excess(2.0**30), excess(0.0)
+        (0, 31, 0)
+    """
+    return 0 if top <= 0 or -ROOM <= (power := math.frexp(top)[1]) <= ROOM else power
+
+
+def settled(tensor: Tensor, scale: Scale, name: str, read: Callable[[Tensor], float] = float) -> tuple[Tensor, Scale]:
+    """The same values in elements that are neither large nor small; `read` reads the largest.
 
     Raises:
         InputError: They are not finite; `name` is the operation whose result they are.
     """
     if not tensor.numel() or not tensor.is_floating_point():
         return tensor, scale
-    top = float(tensor.detach().amax())  # -inf marks what attention may not see
+    top = read(tensor.detach().amax())  # -inf marks what attention may not see
     if math.isnan(top) or top == math.inf:
         raise InputError(
             f"the flow is {top} after {name!r}: check the weights for NaN and inf, and whether the model divides by 0"
         )
-    if top <= 0 or -ROOM <= (power := math.frexp(top)[1]) <= ROOM:
+    power = excess(top)
+    if not power:
         return tensor, scale
     return times(tensor, -power), Scale(scale.exponent + power, scale.signal)
 

@@ -63,6 +63,9 @@ FREE = {
     *("register_hook", "retain_grad", "is_same_size", "hash", "is_inference", "isnan", "isinf", "isfinite"),
 } | (CONSTANTS - {"zero"})
 
+# What takes elements out of PyTorch's sight.
+UNSEEN = {"tolist", "numpy", "data_ptr", "untyped_storage", "storage", "dlpack"}
+
 
 def rule_of(name: str) -> Rule | None:
     """The rule for an operation; None where there is none."""

@@ -15,9 +15,10 @@ from pruneinit.calls import functional_form, is_composed, named, opened
 from pruneinit.errors import InputError
 from pruneinit.flow import rules
 from pruneinit.flow.call import Call
+from pruneinit.flow.program import Recorder
 from pruneinit.flow.rules import Rule
 from pruneinit.flow.scaled import ROOM, Scale, Scales, settled, times
-from pruneinit.flow.table import FREE, rule_of
+from pruneinit.flow.table import FREE, UNSEEN, rule_of
 
 
 class Flow(TorchFunctionMode):
@@ -31,11 +32,16 @@ class Flow(TorchFunctionMode):
         ...     y = torch.tanh(x @ weight.t())
         >>> y.item(), flow.scales.of(y).exponent
         (1.0, 101)
+
+    Args:
+        recorder: What writes the pass down, if it is to be run again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, recorder: Recorder | None = None) -> None:
         super().__init__()
         self.scales = Scales()
+        self._recorder = recorder
+        self._read = recorder.top if recorder else float
         self._within: list[Callable[..., Any]] = []
 
     def start(self, weight: Tensor) -> Tensor:
@@ -54,6 +60,8 @@ class Flow(TorchFunctionMode):
         """Run `func` by its rule."""
         kwargs = kwargs or {}
         name, in_place, free, rule = _classified(func)
+        if name in UNSEEN and self._recorder:
+            self._recorder.possible = False
         if free:
             return func(*args, **kwargs)
         if rule is None and is_composed(func) and func not in self._within:
@@ -83,7 +91,7 @@ class Flow(TorchFunctionMode):
         if target is not None:
             return target if result is target else self._write(target, result, scale, name)
         if rule is not rules.identity and isinstance(result, Tensor) and self.scales.of(result) is None:
-            result, scale = settled(result, scale, name)
+            result, scale = settled(result, scale, name, self._read)
         for tensor in self._fresh(result):
             self.scales.note(tensor, scale)
         return result
@@ -95,7 +103,7 @@ class Flow(TorchFunctionMode):
 
     def _write(self, target: Tensor, result: Tensor, scale: Scale, name: str) -> Tensor:
         """Put a result in place of what is in a tensor, whose whole storage has one exponent."""
-        result, scale = settled(result, scale, name)
+        result, scale = settled(result, scale, name, self._read)
         before = self.scales.of(target) or Scale()
         whole = target.untyped_storage().nbytes() == target.numel() * target.element_size()
         if not whole and scale.exponent <= before.exponent + ROOM:

@@ -16,7 +16,7 @@ from pruneinit.paper.study import Findings, Means, Study
 from pruneinit.paper.tables import markdown
 from pruneinit.paper.texts import texts
 from pruneinit.report.charts import Series, line_chart
-from pruneinit.report.sheet import sheet
+from pruneinit.report.montage import montage
 from pruneinit.report.words import several
 
 LAYERS = "layers.jsonl"
@@ -197,7 +197,7 @@ def figure_of(curves: Sequence[Curve], title: str) -> str:
                     series, title=heading, x_label="layer", y_label=label, log=log, width=560, height=260
                 )
                 drawn.append((heading, chart))
-    return sheet(drawn, columns=2, title=title)
+    return montage(drawn, columns=2, title=title)
 
 
 def _points(curve: Curve, what: str) -> list[tuple[float, float | None]]:

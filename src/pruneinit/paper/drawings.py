@@ -9,7 +9,7 @@ from pruneinit.paper.entries import Entry
 from pruneinit.paper.published import Reported
 from pruneinit.report.charts import Series, line_chart
 from pruneinit.report.maps import map_chart, shades
-from pruneinit.report.sheet import sheet
+from pruneinit.report.montage import montage
 
 _WIDTH, _HEIGHT = 440, 280
 _MAP_WIDTH, _MAP_ROW = 340, 30
@@ -59,7 +59,7 @@ def accuracy_lines(
         lines.append([panel for panel in line if panel[1]])
     columns = max(map(len, lines), default=1)
     drawn = [panel for line in lines if line for panel in (*line, *[("", "")] * (columns - len(line)))]
-    return sheet(drawn, columns=columns, title=title)
+    return montage(drawn, columns=columns, title=title)
 
 
 def accuracy_maps(
@@ -83,7 +83,7 @@ def accuracy_maps(
                 drawn.append((f"{row}, {value}", _map(here, x, y, f"{row}, {value}")))
     columns = max(map(len, lines.values()))
     head = shades(_LAST, _MIDDLE, _SPAN, columns * _MAP_WIDTH)
-    return sheet(drawn, columns=columns, title=title, head=head)
+    return montage(drawn, columns=columns, title=title, head=head)
 
 
 def _panel(

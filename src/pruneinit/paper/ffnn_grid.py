@@ -82,4 +82,5 @@ FFNN_GRID = Study(
     table=table,
     summary=summary,
     remarks=remarks,
+    beside=8,
 )

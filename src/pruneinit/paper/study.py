@@ -24,7 +24,6 @@ NOTE = (
     "all epochs; *best epoch* is picked on test data, as published figures often are. *Difference* is the last epoch "
     "less the published number. Published numbers are from the tables of the paper; their last digits may be off."
 )
-_BESIDE = 24  # small enough that a budget is kept to within a bundle
 GRIDS = Path(__file__).parent / "grids"
 
 
@@ -95,6 +94,7 @@ class Study:
         summary: The same for a page of all studies.
         remarks: What the numbers say.
         order: Which cells to begin with, by scale; `extremes_first` where it is not given.
+        beside: How many of its networks are trained side by side, where they can be.
         stands_for: Networks of the small grid, and the network of the paper that each takes the place of.
         needs: By scale: what to do where a folder of images is not there.
     """
@@ -110,6 +110,7 @@ class Study:
     order: Mapping[str, Order] = field(default_factory=dict)
     stands_for: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
+    beside: int = 1
 
     results_file: ClassVar[str] = EXPORTED
     note: ClassVar[str] = NOTE
@@ -144,7 +145,7 @@ class Study:
         sweep(
             grid,
             folder,
-            executor=executor(means),
+            executor=side_by_side(executor(means), self.beside),
             retry=means.retry,
             data_root=means.data_root,
             device=means.device,
@@ -191,5 +192,4 @@ def executor(means: Means) -> Executor:
 
     gpu = torch.cuda.is_available() if means.device is None else means.device.startswith("cuda")
     workers = means.workers or (1 if gpu else cores())
-    alone = serial(stop=means.stop) if workers == 1 else processes(workers, stop=means.stop)
-    return side_by_side(alone, _BESIDE)
+    return serial(stop=means.stop) if workers == 1 else processes(workers, stop=means.stop)

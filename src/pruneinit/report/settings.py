@@ -32,6 +32,10 @@ _RESCALE = {
         "after pruning, what is left of each layer is multiplied by one number, which brings its signal back to the "
         "strength it had before"
     ),
+    "neuron": (
+        "after pruning, what is left of each neuron is multiplied by one number, which brings its signal back to the "
+        "strength that its layer had before"
+    ),
     "formula": "after pruning, what is left of each layer is multiplied by one number, by the paper's formula",
     "tap": "after pruning, what is left at each place of a kernel is multiplied by one number, by the paper's formula",
 }

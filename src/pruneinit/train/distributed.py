@@ -73,7 +73,7 @@ def distributed(device: str | torch.device | None = None) -> Iterator[World]:
         (0, 1, True)
     """
     place = _device(device)
-    size = dist.get_world_size() if dist.is_initialized() else _environment("WORLD_SIZE", 1)
+    size = world_size()
     if size == 1:
         yield World(device=place)
         return
@@ -96,6 +96,16 @@ def distributed(device: str | torch.device | None = None) -> Iterator[World]:
         # A wrapper that waits for the garbage collector holds the group, and with it threads that must not outlive
         # the interpreter: the process would now and then end with SIGABRT.
         gc.collect()
+
+
+def world_size() -> int:
+    """How many processes torchrun started, this one among them; 1 without torchrun.
+
+    Example:
+        >>> world_size()
+        1
+    """
+    return dist.get_world_size() if dist.is_initialized() else _environment("WORLD_SIZE", 1)
 
 
 def total(tensor: Tensor, world: World) -> Tensor:

@@ -12,7 +12,9 @@ _GAP = 36
 _HEADING = 24
 
 
-def sheet(drawings: Sequence[tuple[str, str]], *, columns: int, title: str, head: tuple[str, float] = ("", 0.0)) -> str:
+def montage(
+    drawings: Sequence[tuple[str, str]], *, columns: int, title: str, head: tuple[str, float] = ("", 0.0)
+) -> str:
     """One `<svg>` of many.
 
     Args:
@@ -28,7 +30,7 @@ def sheet(drawings: Sequence[tuple[str, str]], *, columns: int, title: str, head
     Example:
         >>> from pruneinit.report.charts import Bar, bar_chart
         >>> one = bar_chart([Bar("fc", 50, "50 %", "")], title="densities")
-        >>> sheet([("before", one), ("after", one)], columns=2, title="densities")[:27]
+        >>> montage([("before", one), ("after", one)], columns=2, title="densities")[:27]
         '<svg viewBox="0 0 1836 ...'
     """
     sized = [(heading, *_opened(svg)) for heading, svg in drawings]

@@ -6,7 +6,7 @@ import pytest
 from drawings import assert_inside
 from pruneinit.errors import InputError
 from pruneinit.report.charts import Series, line_chart
-from pruneinit.report.sheet import sheet
+from pruneinit.report.montage import montage
 from pruneinit.report.standalone import standalone
 
 
@@ -21,7 +21,7 @@ def places(svg):
 
 
 def test_drawings_stand_side_by_side_and_below_each_other_and_none_reaches_into_another():
-    svg = sheet([("one", chart()), ("two", chart(200, 150)), ("three", chart())], columns=2, title="all")
+    svg = montage([("one", chart()), ("two", chart(200, 150)), ("three", chart())], columns=2, title="all")
     (x1, y1), (x2, y2), (x3, y3) = places(svg)
     assert (x1, y1) == (0, y2)
     assert x2 >= 300
@@ -37,15 +37,15 @@ def test_drawings_stand_side_by_side_and_below_each_other_and_none_reaches_into_
 
 
 def test_an_empty_drawing_leaves_its_place_free():
-    assert places(sheet([("one", chart()), ("", ""), ("two", chart())], columns=2, title="all"))[2][0] == 0
+    assert places(montage([("one", chart()), ("", ""), ("two", chart())], columns=2, title="all"))[2][0] == 0
 
 
 def test_a_legend_stands_above_all():
-    svg = sheet([("one", chart())], columns=2, title="all", head=('<text x="0" y="10">legend</text>', 30.0))
+    svg = montage([("one", chart())], columns=2, title="all", head=('<text x="0" y="10">legend</text>', 30.0))
     assert places(svg)[0][1] > 30
     ElementTree.fromstring(standalone(svg))
 
 
 def test_only_drawings_are_taken():
     with pytest.raises(InputError, match="expected a drawing"):
-        sheet([("one", "<p>no drawing</p>")], columns=1, title="all")
+        montage([("one", "<p>no drawing</p>")], columns=1, title="all")
