@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -89,6 +90,18 @@ def test_results_of_another_version_are_left_out_counted_and_kept(tmp_path):
     assert again.findings.done == 11
     assert "1 result of other versions, or altered ones, are left out." in again.page.read_text()
     assert len(file.read_text().splitlines()) == 12
+
+
+def test_what_an_interrupted_call_left_is_gathered(tmp_path):
+    def interrupt(now, cell, result):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(TINY, tmp_path, replace(means_of(Budget(1e9)), on_result=interrupt))
+    assert not (tmp_path / "vcnn" / "cells.jsonl").exists()
+    again = reproduce(TINY, tmp_path, None)
+    assert again.findings.done == 1
+    assert len((again.folder / "cells.jsonl").read_text().splitlines()) == 1
 
 
 def test_without_results_the_page_says_so_and_nothing_is_drawn(tmp_path):

@@ -46,6 +46,7 @@ def reproduce(study: Study, out: str | os.PathLike[str], means: Means | None, *,
     study.grid(scale)
     if means is not None:
         study.carry_out(scale, folder, means)
+    study.gather(folder)
     findings = study.findings(scale, folder)
     write_text(folder / f"{study.name}.csv", csv_text(findings.rows))
     if findings.figure is not None:

@@ -152,6 +152,13 @@ class Study:
             order=self.order.get(scale, extremes_first)(grid),
             on_result=means.on_result,
         )
+
+    def gather(self, folder: Path) -> None:
+        """Put single results, also those of a call that was interrupted, into the one file to commit.
+
+        Raises:
+            InputError: A file cannot be read or written, or is damaged.
+        """
         if (folder / CELLS).is_dir():
             export(folder)
 
