@@ -6,7 +6,7 @@ import pytest
 from pruneinit.experiments.cell import Result
 from pruneinit.experiments.grid import Grid
 from pruneinit.paper.entries import entries
-from pruneinit.paper.published import Published
+from pruneinit.paper.published import Reported
 from pruneinit.paper.tables import csv_rows, csv_text, entry_table, pivot, unmeasured
 
 SHARED = {"depth": 3, "width": 16, "validation": 0.1, "training": {"epochs": 1, "augment": False}}
@@ -15,8 +15,8 @@ GRID = Grid(
     over={"sparsity": [0.5, 0.9], "seed": [0, 1, 2], "training.lr": [0.1, 0.01]}, choose="training.lr",
 )  # fmt: skip
 REPORTED = [
-    Published("SNIP", "digits", "mlp", "sparsity", 0.5, 92.0, 0.3, "made up"),
-    Published("OBD", "digits", "mlp", "sparsity", 0.9, 95.0, None, "made up"),
+    Reported("SNIP", "digits", "mlp", "sparsity", 0.5, 92.0, 0.3, "made up"),
+    Reported("OBD", "digits", "mlp", "sparsity", 0.9, 95.0, None, "made up"),
 ]
 
 
@@ -80,7 +80,7 @@ def test_without_a_choice_the_cells_that_failed_are_left_out():
 
 
 def test_a_small_network_takes_the_place_of_the_papers():
-    reported = [Published("SNIP", "digits", "resnet32", "sparsity", 0.9, 92.0, None, "made up")]
+    reported = [Reported("SNIP", "digits", "resnet32", "sparsity", 0.9, 92.0, None, "made up")]
     everything = found_of(lambda cell: result(cell, 0.5, 0.5))
     assert all(entry.published is None for entry in entries(GRID, everything, reported))
     beside = [entry.published for entry in entries(GRID, everything, reported, {"mlp": "resnet32"})]

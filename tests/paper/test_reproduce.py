@@ -14,7 +14,7 @@ from pruneinit.paper.study import Study
 from pruneinit.paper.vcnn import VCNN
 
 SHARED = {
-    "data": "digits", "validation": 0.1, "model": "mlp", "width": 8, "score_images": 32,
+    "data": "digits", "validation": 0.1, "model": "vcnn", "width": 2, "score_images": 32,
     "training": {"epochs": 1, "augment": False, "batch_size": 256},
 }  # fmt: skip
 ROWS = {
@@ -149,9 +149,10 @@ def test_the_densities_are_counted_and_drawn(tmp_path, monkeypatch):
         (["vcnn", "--scale", "large"], "vcnn has no scale 'large': expected one of small, paper"),
         (["vcnn", "--workers", "0"], "workers must be 1 or more"),
         (["cifar", "--budget", "1min"], "pruneinit data download cifar10"),
-        ([], "needs NAME|needs STUDY"),
+        (["imagenet"], "no folder .*tiny-imagenet-200-subset: copy some classes of Tiny-ImageNet there"),
+        ([], "needs STUDY"),
     ],
-    ids=["study", "budget", "scale", "workers", "data", "nothing"],
+    ids=["study", "budget", "scale", "workers", "data", "folder", "nothing"],
 )
 def test_what_a_user_can_get_wrong_is_told_in_one_line(words, message, tmp_path, capsys):
     assert main(["reproduce", *words, "--out", str(tmp_path), "--data_dir", str(tmp_path / "none")]) == 2

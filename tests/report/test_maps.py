@@ -133,3 +133,19 @@ def test_any_text_is_only_text(text):
 def test_a_grid_that_does_not_fit_is_refused(values, x, y, message):
     with pytest.raises(InputError, match=message):
         map_chart(values, x=x, y=y, title="", x_label="", y_label="", value_label="")
+
+
+def test_rows_and_columns_can_have_names_and_the_key_can_be_left_to_others():
+    svg = map_chart(
+        [[1.0, 2.0], [3.0, None]], x=[0, 1], y=[0, 1], x_names=["0.1", "0.98"], y_names=["10", "100"], key=False,
+        title="t", x_label="sparsity", y_label="depth", value_label="accuracy",
+    )  # fmt: skip
+    texts = [node.text for node in ElementTree.fromstring(svg).iter() if node.tag == "text"]
+    assert texts == ["10", "100", "0.1", "0.98", "depth", "sparsity"]
+    assert "sparsity 0.98, depth 10" in svg
+    assert_inside(svg)
+
+
+def test_as_many_names_as_cells_are_needed():
+    with pytest.raises(InputError, match="x_names must be 2 names, one for each cell, got 1"):
+        map_chart([[1, 2]], x=[0, 1], y=[0], x_names=["a"], title="t", x_label="x", y_label="y", value_label="v")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pruneinit.paper.drawings import accuracy_lines
 from pruneinit.paper.entries import Entry
 from pruneinit.paper.order import seed_by_seed
-from pruneinit.paper.published import Published
+from pruneinit.paper.published import Reported
 from pruneinit.paper.remarks import agreement, best_rows, differences
 from pruneinit.paper.study import Study
 from pruneinit.paper.texts import texts
@@ -24,7 +24,7 @@ _ROWS = {
 _FIRST = ("dense", "SNIP", "SBP-SR", "GraSP", "SynFlow")
 
 
-def figure(found: Sequence[Entry], reported: Sequence[Published]) -> str:
+def figure(found: Sequence[Entry], reported: Sequence[Reported]) -> str:
     """Accuracy over sparsity for each network and data set; the sanity checks beside it."""
     return accuracy_lines(found, reported, title=TITLE, axis="sparsity", groups=_ROWS, stands_for=_STANDS_FOR)
 

@@ -164,18 +164,21 @@ def table_of(curves: Sequence[Curve]) -> str:
 
 
 def remarks_of(curves: Sequence[Curve]) -> list[str]:
-    """What the curves say, by the two comparisons of the figure."""
+    """What the curves say, by the comparisons of the figure."""
     by_row = {curve.row: curve for curve in curves}
     said = []
-    for one, other in (("ResNet32", "Stable ResNet32"), ("FFNN, ordered phase", "FFNN, Edge of Chaos")):
-        if one in by_row and other in by_row:
-            first, second = by_row[one], by_row[other]
-            if first.spread and second.spread:
-                said.append(
-                    f"Among layers of equal size the largest m^l is {first.spread:.3g} times the smallest in {one}, "
-                    f"and {second.spread:.3g} times in {other}; "
-                    f"SBP empties {first.empty:g} and {second.empty:g} layers."
-                )
+    for rows in (
+        ("ResNet32", "Stable ResNet32"),
+        ("FFNN, ordered phase", "FFNN, Edge of Chaos", "FFNN, Edge of Chaos, width 600"),
+    ):
+        found = [by_row[row] for row in rows if row in by_row and by_row[row].spread is not None]
+        if len(found) > 1:
+            apart = ", ".join(f"{curve.spread:.3g} in {curve.row!r}" for curve in found)
+            empty = ", ".join(f"{curve.empty:g}" for curve in found)
+            said.append(
+                f"The largest m^l over the smallest, among layers of equal size: {apart}. "
+                f"Layers that SBP leaves nothing of: {empty}."
+            )
     return said
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pruneinit.experiments.cell import Result
 from pruneinit.experiments.grid import Cell, Grid, choose
-from pruneinit.paper.published import Published
+from pruneinit.paper.published import Reported
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Entry:
     chosen: Any
     last: Spread | None
     best: Spread | None
-    published: Published | None
+    published: Reported | None
 
     @property
     def difference(self) -> float | None:
@@ -71,7 +71,7 @@ class Entry:
 def entries(
     grid: Grid,
     results: Mapping[str, Result],
-    reported: Iterable[Published] = (),
+    reported: Iterable[Reported] = (),
     stands_for: Mapping[str, str] | None = None,
 ) -> list[Entry]:
     """The entries of a grid's table, row by row; also those that nothing was computed of yet.

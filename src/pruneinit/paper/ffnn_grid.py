@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pruneinit.paper.drawings import accuracy_maps
 from pruneinit.paper.entries import Entry
-from pruneinit.paper.published import Published
+from pruneinit.paper.published import Reported
 from pruneinit.paper.study import Study
 from pruneinit.paper.tables import markdown, pivot
 from pruneinit.paper.texts import texts
@@ -14,14 +14,19 @@ from pruneinit.report.words import NOTHING
 
 TITLE = texts("ffnn-grid")["title"]
 _LEARNS = 50.0
+_ROWS = {
+    criterion: tuple(f"{way}, {criterion}{end}" for way, end in
+                     (("ordered", ""), ("edge", ""), ("edge", ", rescaled"), ("edge", ", calibrated")))
+    for criterion in ("SBP", "MBP")
+}  # fmt: skip
 
 
-def figure(found: Sequence[Entry], reported: Sequence[Published]) -> str:
+def figure(found: Sequence[Entry], reported: Sequence[Reported]) -> str:
     """A map of depth and sparsity for each row and activation."""
-    return accuracy_maps(found, title=TITLE, x="sparsity", y="depth", by="activation")
+    return accuracy_maps(found, title=TITLE, x="sparsity", y="depth", lines=_ROWS, by="activation")
 
 
-def table(found: Sequence[Entry], rest: Sequence[Published] = ()) -> str:
+def table(found: Sequence[Entry], rest: Sequence[Reported] = ()) -> str:
     """Every mean: a table for each activation."""
     parts = []
     for activation in dict.fromkeys(entry.axes["activation"] for entry in found):
@@ -30,7 +35,7 @@ def table(found: Sequence[Entry], rest: Sequence[Published] = ()) -> str:
     return "\n\n".join([summary(found), *parts])
 
 
-def summary(found: Sequence[Entry], rest: Sequence[Published] = ()) -> str:
+def summary(found: Sequence[Entry], rest: Sequence[Reported] = ()) -> str:
     """For each row and activation how many of the measured places learn, and how accurate they are."""
     lines = []
     for row, activation in dict.fromkeys((entry.row, entry.axes["activation"]) for entry in found):
@@ -54,10 +59,8 @@ def summary(found: Sequence[Entry], rest: Sequence[Published] = ()) -> str:
 def remarks(found: Sequence[Entry]) -> list[str]:
     """Where the paper's three rows learn, of the places that all of them have."""
     said = []
-    for criterion in ("SBP", "MBP"):
+    for criterion, rows in _ROWS.items():
         for activation in dict.fromkeys(entry.axes["activation"] for entry in found):
-            rows = [f"{way}, {criterion}{end}" for way, end in
-                    (("ordered", ""), ("edge", ""), ("edge", ", rescaled"), ("edge", ", calibrated"))]  # fmt: skip
             places = [
                 {(e.axes["depth"], e.axes["sparsity"]): e.last.mean for e in found
                  if e.row == row and e.axes["activation"] == activation and e.last is not None}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pruneinit.paper.drawings import accuracy_lines
 from pruneinit.paper.entries import Entry
-from pruneinit.paper.published import Published
+from pruneinit.paper.published import Reported
 from pruneinit.paper.remarks import best_rows, differences
 from pruneinit.paper.study import Study
 from pruneinit.paper.texts import texts
@@ -17,7 +17,7 @@ _ROWS = {"": ("SBP-SR", "SNIP", "GraSP", "SynFlow", "dense")}
 def _study(name: str) -> Study:
     told = texts(name)
 
-    def figure(found: Sequence[Entry], reported: Sequence[Published]) -> str:
+    def figure(found: Sequence[Entry], reported: Sequence[Reported]) -> str:
         return accuracy_lines(found, reported, title=told["title"], axis="sparsity", groups=_ROWS)
 
     return Study(**told, figure=figure, remarks=lambda found: differences(found) + best_rows(found))

@@ -11,7 +11,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Published:
+class Reported:
     """One number of the paper.
 
     Attributes:
@@ -42,7 +42,7 @@ class Published:
 
 
 @cache
-def published(study: str) -> tuple[Published, ...]:
+def published(study: str) -> tuple[Reported, ...]:
     """What the paper reports of a study, in its order.
 
     Example:
@@ -52,7 +52,7 @@ def published(study: str) -> tuple[Published, ...]:
     with (Path(__file__).parent / "published.csv").open(encoding="utf-8", newline="") as file:
         lines = [line for line in csv.DictReader(file) if line["study"] == study]
     return tuple(
-        Published(
+        Reported(
             line["row"],
             line["data"],
             line["network"],

@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pruneinit.data import data_root
 from pruneinit.errors import InputError
 from pruneinit.experiments.beside import side_by_side
-from pruneinit.experiments.executors import Stop, cores, processes, serial
+from pruneinit.experiments.executors import Executor, Stop, cores, processes, serial
 from pruneinit.experiments.grid import Grid
 from pruneinit.experiments.sweep import EXPORTED, OnResult, export, standing, sweep
 from pruneinit.experiments.work import CELLS
 from pruneinit.paper.entries import Entry, entries
 from pruneinit.paper.order import Order, extremes_first
-from pruneinit.paper.published import Published, published
+from pruneinit.paper.published import Reported, published
 from pruneinit.paper.tables import csv_rows, entry_table, progress_of, unmeasured
 
 NOTE = (
@@ -74,8 +75,8 @@ class Findings:
     figure: str | None
 
 
-Figure = Callable[[Sequence[Entry], Sequence[Published]], str]
-Table = Callable[[Sequence[Entry], Sequence[Published]], str]
+Figure = Callable[[Sequence[Entry], Sequence[Reported]], str]
+Table = Callable[[Sequence[Entry], Sequence[Reported]], str]
 Remarks = Callable[[Sequence[Entry]], list[str]]
 
 
@@ -95,6 +96,7 @@ class Study:
         order: Which cells to begin with, by scale; `extremes_first` where it is not given.
         beside: How many of its networks are trained side by side, where they can be.
         stands_for: Networks of the small grid, and the network of the paper that each takes the place of.
+        needs: By scale: what to do where a folder of images is not there.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Study:
     remarks: Remarks = lambda found: []
     order: Mapping[str, Order] = field(default_factory=dict)
     stands_for: Mapping[str, str] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict)
     beside: int = 1
 
     results_file: ClassVar[str] = EXPORTED
@@ -138,6 +141,7 @@ class Study:
             InputError: Data are missing, or files cannot be read or written.
         """
         grid = self.grid(scale)
+        self._refuse_missing(grid, scale, means.data_root)
         sweep(
             grid,
             folder,
@@ -174,8 +178,15 @@ class Study:
             figure=self.figure(found, reported) if measured else None,
         )
 
+    def _refuse_missing(self, grid: Grid, scale: str, root: str | None) -> None:
+        """Say how to get a folder of images that is not there: its loader cannot know."""
+        for name in dict.fromkeys(cell.recipe.data for cell in grid.cells()):
+            folder = data_root(root) / name.removeprefix("folder:")
+            if name.startswith("folder:") and scale in self.needs and not folder.is_dir():
+                raise InputError(f"no folder {folder}: {self.needs[scale]}")
 
-def executor(means: Means) -> Any:
+
+def executor(means: Means) -> Executor:
     """The way to carry out cells with these means."""
     import torch
 

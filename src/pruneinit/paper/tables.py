@@ -9,7 +9,7 @@ from typing import Any
 
 from pruneinit.experiments.sweep import Standing
 from pruneinit.paper.entries import Entry, Spread
-from pruneinit.paper.published import Published
+from pruneinit.paper.published import Reported
 from pruneinit.report.words import NOTHING, several
 
 COLUMNS = (
@@ -45,13 +45,13 @@ def markdown(header: Sequence[str], lines: Iterable[Sequence[str]], left: int = 
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))
 
 
-def unmeasured(reported: Iterable[Published], found: Iterable[Entry]) -> list[Published]:
+def unmeasured(reported: Iterable[Reported], found: Iterable[Entry]) -> list[Reported]:
     """What the paper reports and the grid has no entry for."""
     beside = {entry.published for entry in found}
     return [one for one in reported if one not in beside]
 
 
-def entry_table(found: Sequence[Entry], rest: Sequence[Published] = ()) -> str:
+def entry_table(found: Sequence[Entry], rest: Sequence[Reported] = ()) -> str:
     """A line for each entry, ours beside the paper's; a table for each data set and network, the axes as they are."""
     parts = []
     for (data, network), members in _by_network(found).items():
@@ -82,7 +82,7 @@ def pivot(found: Sequence[Entry], across: str, down: str) -> str:
     return markdown(["row", down, *(f"{across} {value:g}" for value in values)], lines)
 
 
-def csv_rows(study: str, scale: str, found: Iterable[Entry], rest: Iterable[Published]) -> list[dict[str, Any]]:
+def csv_rows(study: str, scale: str, found: Iterable[Entry], rest: Iterable[Reported]) -> list[dict[str, Any]]:
     """A row for each entry, and for each number of the paper that has none."""
     rows = []
     for entry in found:

@@ -11,7 +11,7 @@ import yaml
 
 @cache
 def texts(study: str) -> dict[str, Any]:
-    """The `name`, `title`, `shows` and `differs` of a study, for its definition.
+    """The `name`, `title`, `shows`, `differs` and perhaps `needs` of a study, for its definition.
 
     Example:
         >>> sorted(texts("cifar")["differs"])

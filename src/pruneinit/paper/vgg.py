@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pruneinit.paper.drawings import accuracy_lines
 from pruneinit.paper.entries import Entry
-from pruneinit.paper.published import Published
+from pruneinit.paper.published import Reported
 from pruneinit.paper.remarks import best_rows, differences
 from pruneinit.paper.study import Study
 from pruneinit.paper.texts import texts
@@ -15,7 +15,7 @@ TITLE = texts("vgg")["title"]
 _ROWS = {"": ("SNIP", "SynFlow", "EOC + rescaling", "EOC + calibrated")}
 
 
-def figure(found: Sequence[Entry], reported: Sequence[Published]) -> str:
+def figure(found: Sequence[Entry], reported: Sequence[Reported]) -> str:
     """Accuracy over sparsity, a panel for each network."""
     return accuracy_lines(found, reported, title=TITLE, axis="sparsity", groups=_ROWS)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pruneinit.report.axes import Plot, axes, margin
-from pruneinit.report.scale import linear_scale, log_scale
+from pruneinit.report.scale import linear_scale, log_scale, named
 from pruneinit.report.svg import (
     Point,
     Shown,
@@ -66,6 +66,7 @@ def line_chart(
     limits: tuple[float, float] | None = None,
     names: Mapping[float, str] | None = None,
     whole: bool = True,
+    ticks: Sequence[float] = (),
     width: int = 900,
     height: int = 300,
     tooltips: bool = True,
@@ -85,6 +86,7 @@ def line_chart(
         limits: Ends of a linear y axis.
         names: What to call single values of x in tooltips.
         whole: Whether x counts something (layers, epochs), so that only whole numbers are ticks.
+        ticks: Where to have ticks on the x axis; none are round numbers.
         width: Width in CSS pixels.
         height: Height of the plot itself in CSS pixels; legend and labels come on top.
         tooltips: Whether pointing at an x shows the values there; where there are points without lines, at theirs.
@@ -100,6 +102,7 @@ def line_chart(
     xs = sorted({x for s in series for x, _ in s.points})
     zeros = log and 0 in values
     across = linear_scale(xs, about=10 if width > 600 else 5, whole=whole)
+    across = named(across, ticks, [f"{x:g}" for x in ticks]) if ticks else across
     up = log_scale(values) if log else linear_scale(values, limits)
 
     key, top = legend(keys(series), width)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import groupby, pairwise
 
 from pruneinit.errors import InputError
 from pruneinit.report.axes import Plot, axes, margin
 from pruneinit.report.charts import Series, keys
-from pruneinit.report.scale import Scale, linear_scale
+from pruneinit.report.scale import linear_scale, named
 from pruneinit.report.svg import Point, escape, fit, frame, legend, num, strokes, text_at, text_width
 
 LEVELS = 8
@@ -66,7 +65,7 @@ def map_chart(
         y_names: The same for each row, the lowest first.
 
     Raises:
-        InputError: `values` has not as many rows as y and columns as x, or these do not rise.
+        InputError: `values` has not as many rows as y and columns as x, or these do not rise, or not as many names.
 
     Example:
         >>> line = Series("χ = 1", [(0.0, 1.0), (1.0, 1.2)])
@@ -79,14 +78,19 @@ def map_chart(
     if len(values) != len(y) or any(len(row) != len(x) for row in values):
         shape = f"{len(values)} rows of {sorted({len(row) for row in values})}"
         raise InputError(f"values must be {len(y)} rows of {len(x)}, one for each of y and x, got {shape}")
+    for axis, middles, called in (("x_names", x, x_names), ("y_names", y, y_names)):
+        if called and len(called) != len(middles):
+            raise InputError(f"{axis} must be {len(middles)} names, one for each cell, got {len(called)}")
     known = [abs(v - center) for row in values for v in row if v is not None and math.isfinite(v)]
     far = span or max(known, default=0.0) or 1.0
 
     colours, bottom = shades(value_label, center, far, width) if key else ("", 0.0)
     entries, low = legend(keys(curves), width) if curves else ("", 0.0)
     top = bottom + low + 24
-    up = _named(linear_scale(rows, about=6), y, y_names)
-    across = _named(linear_scale(columns, about=10 if width > 600 else 5), x, x_names)
+    up = linear_scale(rows, about=6)
+    up = named(up, y, y_names) if y_names else up
+    across = linear_scale(columns, about=10 if width > 600 else 5)
+    across = named(across, x, x_names) if x_names else across
     plot = Plot(margin(up), width - 12.0, top, top + height, top + height, across, up)
     xs, ys = list(map(plot.x, columns)), list(map(plot.y, rows))
 
@@ -113,13 +117,6 @@ def _edges(name: str, middles: Sequence[float]) -> list[float]:
     if not between:
         return [middles[0] - 0.5, middles[0] + 0.5]
     return [2 * middles[0] - between[0], *between, 2 * middles[-1] - between[-1]]
-
-
-def _named(scale: Scale, middles: Sequence[float], names: Sequence[str]) -> Scale:
-    """A scale whose ticks are the names of the cells, where they have any."""
-    if not names:
-        return scale
-    return replace(scale, ticks=tuple((scale.place(at), name) for at, name in zip(middles, names, strict=True)))
 
 
 def _level(value: float | None, center: float, far: float) -> int:

@@ -18,7 +18,8 @@ def montage(
     """One `<svg>` of many.
 
     Args:
-        drawings: Headings and drawings, as `line_chart`, `bar_chart` or `map_chart` return them, line by line.
+        drawings: Headings and drawings, as `line_chart`, `bar_chart` or `map_chart` return them, line by line. An empty
+            drawing leaves its place free.
         columns: How many stand side by side.
         title: What the whole shows, for screen readers.
         head: What stands above all of them, and how high it is: a legend that they share.
@@ -49,6 +50,8 @@ def montage(
 
 def _opened(svg: str) -> tuple[str, float, float]:
     """What is inside of a drawing, its width and its height."""
+    if not svg:
+        return "", 0.0, 0.0
     opening = re.match(r'<svg viewBox="0 0 ([\d.]+) ([\d.]+)"[^>]*>', svg)
     if not opening or not svg.endswith("</svg>"):
         raise InputError(f"expected a drawing from pruneinit.report, '<svg viewBox=...', got {svg[:40]!r}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _DECADES = (1, 2, 3, 5, 10, 20, 50, 100, 200)
@@ -78,6 +78,16 @@ def log_scale(values: Iterable[float], about: int = 6) -> Scale:
     if high - low <= 2:
         ticks += [(k + math.log10(m), m, k) for k in range(low, high) for m in (2, 5)]
     return Scale(low, high, tuple((_place(at, low, high), _power(m, k)) for at, m, k in sorted(ticks)), log=True)
+
+
+def named(scale: Scale, values: Sequence[float], names: Sequence[str]) -> Scale:
+    """The scale with ticks at some values, by names of theirs.
+
+    Example:
+        >>> named(linear_scale([0, 10]), [0, 5], ["none", "half"]).ticks
+        ((0.0, 'none'), (0.5, 'half'))
+    """
+    return replace(scale, ticks=tuple((scale.place(at), name) for at, name in zip(values, names, strict=True)))
 
 
 def _place(value: float, low: float, high: float) -> float:
