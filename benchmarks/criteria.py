@@ -72,7 +72,10 @@ def criteria() -> list[Criterion]:
 
 
 def cost(model: nn.Module, criterion: Criterion, x: Tensor, y: Tensor, repeats: int) -> dict[str, Any]:
-    """Seconds of one scoring, and its ratio to a plain pass over the same examples (SynFlow: over one)."""
+    """Seconds of one scoring, and its ratio to a plain pass over the same examples (SynFlow: over one).
+
+    What prepares for several rounds is measured as `prune` carries out all rounds but the first.
+    """
     name = type(criterion).__name__
     examples = 1 if name == "SynFlow" else len(x)
     # Prospect pruning takes a batch for each inner step and one for the loss.
@@ -85,6 +88,10 @@ def cost(model: nn.Module, criterion: Criterion, x: Tensor, y: Tensor, repeats: 
         torch.autograd.backward(functional.cross_entropy(model(x[:examples]), y[:examples]))
 
     score: Callable[[], object] = lambda: pi.score(model, criterion, parts)  # noqa: E731
+    if (prepare := getattr(criterion, "prepare", None)) is not None:
+        masks, prepared = pi.select(pi.score(model, criterion, parts), 0.5), prepare(model, parts)
+        score = lambda: prepared(masks)  # noqa: E731
+        score()
     slow = timed(score) > SLOW
     seconds, passes, ratio = paired(score, plain, 1 if slow else repeats, warm=0 if slow else 2)
     print(f"{name:15} {seconds:8.3f} s {ratio:8.2f}x", flush=True)

@@ -51,7 +51,14 @@ def main() -> None:
         "network as plain float32 computes it."
     )
     put_table("synflow.md", header, [count_row(found) for found in counts], note, commit, name="counts")
-    columns = ("network", "scores of a round", "forward and backward", "ratio", "with selection")
+    columns = (
+        "network",
+        "one scoring",
+        "forward and backward",
+        "ratio",
+        "one of several rounds, with selection",
+        "ratio",
+    )
     put_table("synflow.md", columns, [cost_row(found) for found in costs], f"Machine: {machine}.", commit, name="costs")
 
 
@@ -63,9 +70,10 @@ def network(name: str, width: int, shortcut: str = "projection") -> nn.Module:
 def count(name: str, width: int, shortcut: str, sparsity: float, rounds: int) -> dict[str, Any]:
     model = network(name, width, shortcut)
     masks, first = all_kept(model), None
+    scores = pi.SynFlow().prepare(model, [ONES])
     for number in range(1, rounds + 1):
         step = 1 - (1 - sparsity) ** (number / rounds)
-        masks = pi.select(pi.SynFlow()(model, [ONES], masks), step, within=masks)
+        masks = pi.select(scores(masks), step, within=masks)
         if masks.empty and first is None:
             first = {"sparsity": masks.sparsity, "layers": list(masks.empty)}
     return {
@@ -103,10 +111,12 @@ def cost(name: str, width: int, repeats: int) -> dict[str, Any]:
         model.zero_grad()
         torch.autograd.backward(model(ONES).sum())
 
-    kept = scores()
+    prepared = pi.SynFlow().prepare(model, [ONES])
+    prepared(masks)
     ours, theirs, ratio = paired(scores, plain, repeats)
-    whole, _, _ = paired(lambda: pi.select(scores(), 0.6, within=masks), lambda: len(kept), repeats)
-    return {"network": name, "width": width, "scores": ours, "plain": theirs, "ratio": ratio, "round": whole}
+    whole, _, share = paired(lambda: pi.select(prepared(masks), 0.6, within=masks), plain, repeats)
+    found = {"scores": ours, "plain": theirs, "ratio": ratio, "round": whole, "round / plain": share}
+    return {"network": name, "width": width, **found}
 
 
 def count_row(found: dict[str, Any]) -> list[str]:
@@ -125,6 +135,7 @@ def cost_row(found: dict[str, Any]) -> list[str]:
         *times,
         f"{found['ratio']:.2f}",
         f"{1e3 * found['round']:.3g} ms",
+        f"{found['round / plain']:.2f}",
     ]
 
 

@@ -126,6 +126,54 @@ def test_a_thousand_residual_blocks_are_exact(gain, dtype, tolerance):
         assert (score.double().log() - torch.from_numpy(expected)).abs().max() < tolerance
 
 
+def shrinking(model):
+    """Masks that keep less and less."""
+    whole = {name: torch.rand(found.shape) for name, found in prunable(model).items()}
+    return [pi.Masks({name: draw < kept for name, draw in whole.items()}) for kept in (1.0, 0.8, 0.6)]
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)
+def test_prepared_rounds_give_the_same_bits(problem):
+    model, batch = problem.model(), problem.batch()
+    scores = pi.SynFlow().prepare(model, [batch])
+    for masks in shrinking(model):
+        found, expected = scores(masks), pi.SynFlow()(model, [batch], masks)
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_prepared_rounds_do_not_run_the_model_again_unless_it_would_do_something_else():
+    class Choosing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls, self.first, self.second = 0, nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            self.calls += 1
+            return self.first(x) if self.first.weight.sum() > self.second.weight.sum() else self.second(x)
+
+    torch.manual_seed(0)
+    model, x = Choosing(), torch.zeros(1, 4)
+    scores = pi.SynFlow().prepare(model, [x])
+    whole, nothing = torch.ones(4, 4).bool(), torch.zeros(4, 4).bool()
+    one, other = ({"first.weight": a, "second.weight": b} for a, b in ((whole, nothing), (nothing, whole)))
+    for masks, calls in ((one, 1), (one, 1), (other, 2), (other, 2)):
+        found = scores(pi.Masks(masks))
+        assert model.calls == calls
+        assert found["first.weight"].any() == (masks is one)
+        assert found["second.weight"].any() == (masks is other)
+
+
+def test_prepared_rounds_follow_magnitudes_out_of_their_range():
+    model = nn.Sequential(*(nn.Linear(2, 2, bias=False) for _ in range(40))).float()
+    for parameter in model.parameters():
+        parameter.data = torch.tensor([[1.0, 1e-6], [1e-6, 1e-6]])
+    few = pi.Masks({name: torch.tensor([[False, True], [True, True]]) for name in prunable(model)})
+    x, scores = torch.zeros(1, 2), pi.SynFlow().prepare(model, [torch.zeros(1, 2)])
+    scores(pi.Masks({name: torch.ones(2, 2).bool() for name in prunable(model)}))
+    found, expected = scores(few), pi.SynFlow()(model, [x], few)
+    assert all(torch.equal(found[name], expected[name]) and found[name].any() for name in expected)
+
+
 def rounds(model, batch, sparsity, number):
     masks, criterion = pi.prune(model, pi.Magnitude(), sparsity=0), pi.SynFlow()
     for i in range(1, number + 1):

@@ -56,7 +56,7 @@ class SynFlow:
     flow" (2020). Their code leaves nonlinearities in, which pass on positive numbers where they are ReLU.
 
     Cost: one forward and backward pass of one example in each round; memory for the absolute values of the
-    parameters and one gradient of the weights.
+    parameters and one gradient of the weights, and in several rounds for one more copy of the weights.
 
     Attributes:
         rounds: How many times `prune` is to score and select.
@@ -92,7 +92,7 @@ class SynFlow:
         """The same as a function of masks, for several rounds over a model that stays as it is meanwhile.
 
         The first round writes down what PyTorch computes, and the others run that again on the weights that they have
-        left, without the model's Python: the scores are the same. Where magnitudes have moved by more than 2^40, or
+        left, without the model's Python: the scores are the same. Where magnitudes have moved by more than 2^60, or
         the model takes another way for other weights, a round runs the model and writes it down anew.
 
         Raises:

@@ -6,20 +6,20 @@ program says when it no longer holds. Then the pass has to be run, and can be wr
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pruneinit.calls import address
 from pruneinit.flow.scaled import ROOM, excess
 
-# How far a magnitude may go from where it was in the pass that was written down: 2 to this power, up or down.
-_SWAY = 2 * ROOM
+# How far a magnitude may go from where it was in the pass that was written down: 2 to this power, up or down. Products
+# then still fit float32, and what is 1e-20 of all flow keeps its digits.
+_SWAY = 3 * ROOM
 
 _READ = torch.ops.aten._local_scalar_dense.default
 _SAME = torch.ops.aten.detach.default
@@ -227,20 +227,37 @@ def _function(
         results: The numbers of those that it gives.
         copies: Whether a step can be left out since it only copies.
     """
-    graph = fx.Graph()
-    nodes: dict[int, fx.Node] = {number: graph.placeholder(f"given_{number}") for number in inputs}
+    same: dict[int, int] = {}
     for step in steps:
         if copies(step):
-            nodes[step.gives[0]] = nodes[step.takes[0]]  # type: ignore[index]
+            same[step.gives[0]] = same.get(step.takes[0], step.takes[0])  # type: ignore[index]
+    values: dict[str, Any] = {}
+
+    def text(value: Any) -> str:
+        if isinstance(value, Slot):
+            return f"t{same.get(value.number, value.number)}"
+        if isinstance(value, (tuple, list)):
+            return f"[{', '.join(map(text, value))}]"
+        values[f"v{len(values)}"] = value
+        return f"v{len(values) - 1}"
+
+    returned = [None if number is None else text(Slot(number)) for number in results]
+    alive, lines = {name for name in returned if name}, [f"return [{', '.join(map(str, returned))}]"]
+    for step in reversed(steps):
+        gives = [text(Slot(number)) if number is not None else "_" for number in step.gives]
+        if copies(step) or not (step.writes or alive.intersection(gives)):
             continue
-        args, kwargs = _replaced((step.args, step.kwargs), Slot, lambda slot: nodes[slot.number])
-        node = graph.call_function(step.func, args, kwargs)
-        for place, number in enumerate(step.gives):
-            if number is not None and number not in nodes:  # what is changed in place stays what it is
-                nodes[number] = graph.call_function(operator.getitem, (node, place)) if step.several else node
-    graph.output([None if number is None else nodes[number] for number in results])
-    graph.eliminate_dead_code()
-    run: Callable[..., Sequence[Any]] = fx.GraphModule(nn.Module(), graph).forward
+        takes = [text(Slot(number)) for number in step.takes]
+        ended = dict.fromkeys(name for name in (*takes, *gives) if name not in alive and name != "_")
+        if ended:
+            lines.append(f"del {', '.join(ended)}")
+        given = [*map(text, step.args), *(f"{word}={text(value)}" for word, value in step.kwargs.items())]
+        left = f"[{', '.join(gives)}]" if step.several else gives[0]
+        lines.append(f"{left} = {text(step.func)}({', '.join(given)})")
+        alive.update(takes)
+    taken = ", ".join(text(Slot(number)) for number in inputs)
+    exec("\n    ".join([f"def run({taken}):", *reversed(lines)]), values)  # as torch.fx does, in a third of the time
+    run: Callable[..., Sequence[Any]] = values["run"]
     return run
 
 
