@@ -162,7 +162,7 @@ def check_scores(scores: Scores) -> None:
     for name, score in scores.items():
         if not score.dtype.is_floating_point:
             raise InputError(f"the scores of {name} must be floating point, got {score.dtype}")
-        if math.isfinite(float(local(score).sum())):
+        if math.isfinite(float(local(score).detach().sum())):
             continue  # so all terms are finite too
         if not all(bool(chunk.isfinite().all()) for _, chunk in chunks(local(score), score.dtype)):
             bad.append(name)
