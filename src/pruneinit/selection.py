@@ -72,8 +72,8 @@ def select(scores: Scores, sparsity: float | None, scope: Scope = "global", *, w
         keep = round((1 - check_sparsity(sparsity)) * sum(sizes.values()))
         if keep > sum(room.values()):
             raise InputError(
-                f"asked to keep {keep:,} of {sum(sizes.values()):,} weights, but within= allows only "
-                f"{sum(room.values()):,}"
+                f"asked to keep {keep:,} of {sum(sizes.values()):,} weights, but only {sum(room.values()):,} can be "
+                "kept, the survivors of a sparsified model or what within= keeps: take a higher sparsity"
             )
         if scope == "global":
             return Masks(_largest(scores, keep, within))
