@@ -1,7 +1,7 @@
 from dataclasses import replace
 from xml.etree import ElementTree
 
-from pruneinit.paper.drawings import accuracy_lines, accuracy_maps
+from pruneinit.paper.drawings import accuracy_lines, accuracy_maps, row_maps
 from pruneinit.paper.entries import Entry, Spread
 from pruneinit.paper.published import Reported
 
@@ -64,3 +64,21 @@ def test_a_map_shows_each_mean_in_its_cell_and_leaves_out_what_is_not_there():
     assert {"0.5", "0.9", "10", "100", "test accuracy after the last epoch, %"} <= set(texts)
     tips = [node.text for node in ElementTree.fromstring(svg).iter() if node.tag == "title"]
     assert "sparsity 0.9, depth 100\ntest accuracy, %: no value" in tips
+
+
+def test_a_map_of_rows_has_a_line_for_each_row_and_a_column_for_each_place():
+    found = [
+        entry(row, s, m, depth=d, activation="tanh", init=init)
+        for row, init, s, d, m in (
+            ("snip", "edge", 0.9, 30, 91.0),
+            ("snip", "edge", 0.9, 100, 12.0),
+            ("random", "edge", 0.9, 30, None),
+            ("snip", "orthogonal", 0.95, 30, 55.0),
+        )
+    ]
+    svg = row_maps(found, title="t", places=("depth", "sparsity"), by=("activation", "init"))
+    assert told(svg, "head") == ["tanh, edge", "tanh, orthogonal"]
+    assert told(svg, "name") == ["91", "12", "55"]
+    texts = [node.text for node in ElementTree.fromstring(svg).iter() if node.tag == "text"]
+    assert texts.index("random") < texts.index("snip")  # the lowest line first
+    assert {"30, 0.9", "100, 0.9", "30, 0.95"} <= set(texts)

@@ -66,6 +66,26 @@ def test_the_order_of_the_large_cifar_study_begins_with_the_rows_of_the_table_se
     assert {c.row for c in cells[39:42]} == {"magnitude"}
 
 
+def test_the_edge_study_begins_with_the_places_of_the_first_table_one_seed_over_all_rows():
+    one = STUDIES["edge"]
+    grid = one.grid("small")
+    cells = sorted(grid.cells(), key=one.order["small"](grid))
+    first = [(c.recipe.activation, c.recipe.depth, c.recipe.sparsity) for c in cells if c.recipe.seed == 0]
+    assert set(first[: len(grid.rows) * 3 * 2]) == {("tanh", 30, 0.95), ("tanh", 50, 0.95), ("relu", 30, 0.9)}
+    assert {c.row for c in cells[: len(grid.rows) * 3 * 2]} == set(grid.rows)
+    assert cells[0].row == "snip"
+    seeds = [c.recipe.seed for c in cells[: len(cells) // 5]]
+    assert list(dict.fromkeys(seeds)) == [0, 1, 2, 3, 4]  # further seeds of these places, before the other places
+
+
+def test_the_rows_of_the_edge_study_rescale_between_rounds_as_they_do_at_the_end():
+    recipes = [cell.recipe for cell in STUDIES["edge"].grid("small").cells()]
+    assert all(recipe.rescale_between in ("none", recipe.rescale) for recipe in recipes)
+    assert {recipe.rescale for recipe in recipes} == {"none", "formula", "layer", "neuron"}
+    assert {recipe.init for recipe in recipes} == {"edge", "orthogonal"}
+    assert not any(recipe.activation == "relu" and recipe.rescale == "formula" for recipe in recipes)
+
+
 def test_an_unknown_study_or_scale_is_refused():
     with pytest.raises(InputError, match="unknown study 'vcn'.*did you mean 'vcnn'"):
         study("vcn")

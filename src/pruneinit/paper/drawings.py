@@ -13,6 +13,7 @@ from pruneinit.report.montage import montage
 
 _WIDTH, _HEIGHT = 440, 280
 _MAP_WIDTH, _MAP_ROW = 340, 30
+_WIDE_MAP, _THIN_ROW = 900, 22
 _MIDDLE, _SPAN = 55.0, 45.0
 _LAST = "test accuracy after the last epoch, %"
 _Points = Sequence[tuple[float, float | None]]
@@ -86,6 +87,25 @@ def accuracy_maps(
     return montage(drawn, columns=columns, title=title, head=head)
 
 
+def row_maps(found: Sequence[Entry], *, title: str, places: Sequence[str], by: Sequence[str]) -> str:
+    """Test accuracy as maps with a line for each row of the grid and a column for each place.
+
+    Args:
+        found: The entries.
+        title: What the figure shows.
+        places: The axes that make a place, the first of them changing last.
+        by: Axes: each combination of their values has a map of its own, and those of the last stand side by side.
+    """
+    lines: dict[tuple[object, ...], list[tuple[str, str]]] = {}
+    for values in dict.fromkeys(tuple(entry.axes[axis] for axis in by) for entry in found):
+        here = [entry for entry in found if tuple(entry.axes[axis] for axis in by) == values]
+        told = ", ".join(map(str, values))
+        lines.setdefault(values[:-1], []).append((told, _rows_map(here, places, told)))
+    columns = max(map(len, lines.values()))
+    drawn = [panel for line in lines.values() for panel in (*line, *[("", "")] * (columns - len(line)))]
+    return montage(drawn, columns=columns, title=title, head=shades(_LAST, _MIDDLE, _SPAN, _WIDE_MAP))
+
+
 def _panel(
     curves: Mapping[str, _Points], looks: Mapping[str, int], places: Sequence[float], axis: str, title: str, what: str
 ) -> str:
@@ -110,23 +130,49 @@ def _map(here: Sequence[Entry], x: str, y: str, title: str) -> str:
     xs, ys = (sorted({entry.axes[axis] for entry in here}) for axis in (x, y))
     at = {(entry.axes[x], entry.axes[y]): entry.last.mean if entry.last else None for entry in here}
     values = [[at.get((left, low)) for left in xs] for low in ys]
+    x_names, y_names = ([f"{value:g}" for value in axis] for axis in (xs, ys))
+    return _cells(values, x_names, y_names, title=title, labels=(x, y), width=_MAP_WIDTH, row=_MAP_ROW)
+
+
+def _rows_map(here: Sequence[Entry], places: Sequence[str], title: str) -> str:
+    """A line for each row, the first above."""
+    points = sorted({tuple(entry.axes[axis] for axis in places) for entry in here})
+    rows = list(dict.fromkeys(entry.row or "" for entry in here))[::-1]
+    at = {(entry.row or "", *(entry.axes[axis] for axis in places)): entry.last for entry in here}
+    found = [[at.get((row, *point)) for point in points] for row in rows]
+    values = [[None if one is None else one.mean for one in line] for line in found]
+    x_names = [", ".join(f"{value:g}" for value in point) for point in points]
+    return _cells(values, x_names, rows, title=title, labels=(", ".join(places), ""), width=_WIDE_MAP, row=_THIN_ROW)
+
+
+def _cells(
+    values: Sequence[Sequence[float | None]],
+    x_names: Sequence[str],
+    y_names: Sequence[str],
+    *,
+    title: str,
+    labels: tuple[str, str],
+    width: int,
+    row: int,
+) -> str:
+    """Test accuracies as cells that are named by them, the lowest line first."""
     known = [(i, j, value) for j, line in enumerate(values) for i, value in enumerate(line) if value is not None]
     return map_chart(
         values,
-        x=range(len(xs)),
-        y=range(len(ys)),
-        x_names=[f"{value:g}" for value in xs],
-        y_names=[f"{value:g}" for value in ys],
+        x=range(len(x_names)),
+        y=range(len(y_names)),
+        x_names=x_names,
+        y_names=y_names,
         names=[(i, j, f"{value:.0f}") for i, j, value in known],
         title=title,
-        x_label=x,
-        y_label=y,
+        x_label=labels[0],
+        y_label=labels[1],
         value_label="test accuracy, %",
         center=_MIDDLE,
         span=_SPAN,
         key=False,
-        width=_MAP_WIDTH,
-        height=_MAP_ROW * len(ys),
+        width=width,
+        height=row * len(y_names),
     )
 
 

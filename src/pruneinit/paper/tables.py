@@ -83,11 +83,11 @@ def pivot(found: Sequence[Entry], across: str, down: str) -> str:
 
 
 def csv_rows(study: str, scale: str, found: Iterable[Entry], rest: Iterable[Reported]) -> list[dict[str, Any]]:
-    """A row for each entry, and for each number of the paper that has none."""
+    """A row for each entry, and for each number of the paper that has none; axes of the grid alone come last."""
     rows = []
     for entry in found:
         values = dict.fromkeys(COLUMNS, None) | {"study": study, "scale": scale, "row": entry.row}
-        values |= {axis: value for axis, value in entry.axes.items() if axis in COLUMNS}
+        values |= {axis: value for axis, value in entry.axes.items() if axis != "model"}
         values |= {"data": entry.data, "network": entry.network, "chosen_lr": entry.chosen}
         values |= {"seeds": entry.seeds, "planned_seeds": entry.planned, "difference": _rounded(entry.difference)}
         for name, one in (("last", entry.last), ("best", entry.best)):
