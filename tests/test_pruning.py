@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -307,6 +309,12 @@ def test_what_is_no_model_is_refused(verb, given, message):
     masks = pi.Masks({"weight": torch.ones(2, 4).bool()})
     with pytest.raises(pi.InputError, match=message):
         verb(given, [(torch.randn(8, 4), torch.zeros(8).long())], masks)
+
+
+def test_what_is_no_model_is_refused_also_where_models_may_be_sharded(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.distributed.fsdp", object())  # as once it is imported
+    with pytest.raises(pi.InputError, match="must be a torch.nn.Module, got None"):
+        pi.prune(None, pi.Magnitude(), sparsity=0.5)
 
 
 def test_what_are_no_masks_is_refused():

@@ -152,7 +152,8 @@ def _reproduce(settings: Namespace) -> None:
     for line in written.findings.progress:
         say(f"{asked.name}: {line}")
     if written.findings.done < written.findings.planned:
-        say("the same command goes on with the cells that are missing")
+        how = "the same command goes on" if seconds else "with a --budget it goes on"
+        say(f"{how} with the cells that are missing")
     console.print(f"table and figure: {written.page}", soft_wrap=True, highlight=False)
 
 

@@ -71,6 +71,7 @@ def adder(mesh: Any) -> Total:
 
 def reshard_(model: nn.Module) -> None:
     """Let FSDP free the weights that it left whole after a forward pass without a backward one."""
+    check_model(model)
     fsdp = sys.modules.get("torch.distributed.fsdp")
     for module in model.modules() if fsdp is not None else ():
         if isinstance(module, fsdp.FSDPModule):  # type: ignore[union-attr]

@@ -314,6 +314,31 @@ def test_processes_that_die_at_once_end_in_failed_cells_and_not_in_an_endless_lo
     assert all("the process of this cell died" in result.why for _, result in found)
 
 
+def test_ctrl_c_while_a_pool_ends_reaches_neither_it_nor_the_programs_that_it_needs(monkeypatch):
+    ended = []
+
+    class Interrupted:
+        """What loky is to a hand that presses Ctrl-C again and again."""
+
+        BrokenProcessPool = RuntimeError
+
+        class ProcessPoolExecutor:
+            def __init__(self, *args, **options): ...
+            def submit(self, *work):
+                raise KeyboardInterrupt
+
+            def shutdown(self, **options):
+                os.kill(os.getpid(), signal.SIGINT)
+                ended.append(subprocess.run(["sh", "-c", "kill -INT $$; exit 0"]).returncode)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("pruneinit.experiments.executors._loky", lambda: Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(processes(2)(GRID.cells(), lambda cell: None))
+    assert ended == [0]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_a_killed_sweep_loses_nothing_and_doubles_nothing(tmp_path):
     undisturbed = numbers(sweep(GRID, tmp_path / "a", device="cpu").results)
     for wait in (0, 1):

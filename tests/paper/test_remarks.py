@@ -29,6 +29,11 @@ def test_the_median_and_the_largest_difference_are_told():
     assert differences([entry("SNIP", 0.9, 90.0)]) == ["The paper's numbers of this table are not known to us."]
 
 
+def test_published_numbers_beside_which_ours_are_missing_are_not_called_unknown():
+    (said,) = differences([replace(entry("SNIP", 0.9, 90.0, 92.0), last=None, best=None)])
+    assert said.startswith("Nothing of ours beside a published number yet")
+
+
 def test_pairs_of_rows_are_compared_at_the_same_place_alone():
     # At 0.9: SNIP over GraSP in the paper, not here; the other two pairs as in the paper. At 0.98: GraSP over SNIP.
     assert agreement(FOUND) == ["Of 4 pairs of rows at the same place, 3 are in the order that the paper has them in."]

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import torch
@@ -144,8 +144,36 @@ def _pool(left: list[Cell], work: Work, workers: int, threads: int, stop: Stop) 
             running[None] = left.pop(0)
         return list(running.values())
     finally:
-        pool.shutdown(wait=True, kill_workers=True)
+        _end(pool)
     return []
+
+
+def _end(pool: Any) -> None:
+    """End a pool and its workers, whatever they are at; Ctrl-C twice does not leave them behind."""
+    try:
+        with _undisturbed():
+            pool.shutdown(wait=True, kill_workers=True)
+    except KeyboardInterrupt:  # a second one, in the moment before it was not heard any more
+        with _undisturbed():
+            pool.shutdown(wait=True, kill_workers=True)
+        raise
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C is not heard, here and by programs that are started here.
+
+    Without psutil, loky asks `pgrep` for the children of its workers, and where a terminal's Ctrl-C ends that too, it
+    waits for ever.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone may say what a signal does
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
 
 
 def _loky() -> Any:

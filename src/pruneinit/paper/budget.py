@@ -26,7 +26,8 @@ def parse_budget(text: str) -> float:
         return math.inf
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|h|d)?", text.strip())
     if not found or (found[2] is None and float(found[1]) != 0):
-        raise InputError(f"budget must be a time as 90s, 20min or 2h, 0 or unlimited, got {text!r}")
+        hint = f"; did you mean {found[1]}min?" if found else ""
+        raise InputError(f"budget must be a time as 90s, 20min or 2h, 0 or unlimited, got {text!r}{hint}")
     return float(found[1]) * _UNITS[found[2] or "s"]
 
 

@@ -15,6 +15,11 @@ def differences(found: Sequence[Entry]) -> list[str]:
     """How far ours are from the paper's, and where most."""
     both = [(entry, entry.difference) for entry in found if entry.difference is not None]
     if not both:
+        if any(entry.published is not None for entry in found):
+            return [
+                "Nothing of ours beside a published number yet: where learning rates are compared, a seed counts once "
+                "it has all of them."
+            ]
         return ["The paper's numbers of this table are not known to us."]
     middle = statistics.median(value for _, value in both)
     farthest, most = max(both, key=lambda pair: abs(pair[1]))

@@ -62,7 +62,8 @@ DIAGNOSED_DENSITY = (
 DIAGNOSED_LOST = (
     "Prune harder and harder by one threshold for all layers, and the layers are lost one after another. A point says "
     "how much of the whole network is still there when nothing is left of that layer. The highest point is the layer "
-    "that goes first, at the critical sparsity."
+    "that goes first, at the critical sparsity. All this is counted from one scoring of the network as it is: where a "
+    "criterion prunes in rounds, it scores anew in each, and layers may be lost earlier or later."
 )
 
 STAGES = {

@@ -129,7 +129,7 @@ def write_index(root: str | Path) -> Path:
     """
     root = Path(root)
     if not root.is_dir():
-        raise InputError(f"no folder {root}: expected a folder that holds runs")
+        raise InputError(f"no folder {root}: expected a folder that holds runs or sweeps")
     folders = sorted({path.parent for name in (RECIPE, METRICS) for path in root.rglob(name)})
     runs, unreadable = [], []
     for folder in folders:
