@@ -98,4 +98,5 @@ EDGE = Study(
     remarks=remarks,
     order={"small": order, "paper": order},
     beside=9,  # three networks at three learning rates each, which are pruned once
+    measure=True,
 )

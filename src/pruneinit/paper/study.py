@@ -96,6 +96,7 @@ class Study:
         order: Which cells to begin with, by scale; `extremes_first` where it is not given.
         beside: How many of its networks are trained side by side, where they can be.
         stands_for: Networks of the small grid, and the network of the paper that each takes the place of.
+        measure: Whether its networks are measured before training, as `trainability` does.
         needs: By scale: what to do where a folder of images is not there.
     """
 
@@ -111,6 +112,7 @@ class Study:
     stands_for: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
     beside: int = 1
+    measure: bool = False
 
     results_file: ClassVar[str] = EXPORTED
     note: ClassVar[str] = NOTE
@@ -149,6 +151,7 @@ class Study:
             retry=means.retry,
             data_root=means.data_root,
             device=means.device,
+            measure=self.measure,
             order=self.order.get(scale, extremes_first)(grid),
             on_result=means.on_result,
         )
