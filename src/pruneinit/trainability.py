@@ -20,7 +20,7 @@ from pruneinit.weights import layers, listed
 
 MEASURES: Mapping[str, str] = {
     "moment": "second moment of the last layer's output, over the dense network's",
-    "correlation": "mean |correlation| of two inputs in the last hidden layer",
+    "correlation": "mean absolute correlation of two inputs in the last hidden layer",
     "rank": "effective rank of the last hidden activations",
     "alive": "neurons on a path from input to output, the fewest of any hidden layer",
     "gradient": "gradient square at the first inner layer, over the last one's",

@@ -12,7 +12,7 @@ from pruneinit.errors import InputError
 from pruneinit.experiments.beside import side_by_side
 from pruneinit.experiments.executors import Executor, Stop, cores, processes, serial
 from pruneinit.experiments.grid import Grid
-from pruneinit.experiments.sweep import EXPORTED, OnResult, export, standing, sweep
+from pruneinit.experiments.sweep import EXPORTED, OnResult, Standing, export, standing, sweep
 from pruneinit.experiments.work import CELLS
 from pruneinit.paper.entries import Entry, entries
 from pruneinit.paper.order import Order, extremes_first
@@ -172,7 +172,10 @@ class Study:
             InputError: A file cannot be read, or is damaged.
         """
         grid = self.grid(scale)
-        now = standing(grid, folder)
+        return self.told(scale, grid, standing(grid, folder))
+
+    def told(self, scale: str, grid: Grid, now: Standing) -> Findings:
+        """What a standing of a scale's grid shows."""
         reported = published(self.name)
         found = entries(grid, now.results, reported, self.stands_for if scale == "small" else {})
         measured = [entry for entry in found if entry.last is not None]
