@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pruneinit.experiments import Grid
 from pruneinit.experiments.beside import Bundle, bundles, run_together, side_by_side
-from pruneinit.experiments.cell import run_one
+from pruneinit.experiments.cell import Result, run_one
 from pruneinit.experiments.executors import serial
 from pruneinit.experiments.sweep import sweep
 
@@ -81,6 +81,7 @@ def test_what_is_measured_before_training_is_the_same_side_by_side_and_alone():
         alone = run_one(cell.recipe, row=cell.row, device="cpu", measure=True)
         assert one.measured == alone.measured
         assert one.cell == alone.cell == cell.hash
+        assert Result.from_json(one.to_json()) == one
 
 
 def test_a_sweep_measures_where_it_is_asked_to_and_reads_results_without_it(tmp_path):
