@@ -51,14 +51,7 @@ def main() -> None:
         "network as plain float32 computes it."
     )
     put_table("synflow.md", header, [count_row(found) for found in counts], note, commit, name="counts")
-    columns = (
-        "network",
-        "one scoring",
-        "forward and backward",
-        "ratio",
-        "one of several rounds, with selection",
-        "ratio",
-    )
+    columns = ("network", "forward and backward", "one scoring", "one of many", "with selection", "a whole prune")
     put_table("synflow.md", columns, [cost_row(found) for found in costs], f"Machine: {machine}.", commit, name="costs")
 
 
@@ -101,21 +94,30 @@ def plain_flow(model: nn.Module) -> Tensor:
 
 
 def cost(name: str, width: int, repeats: int) -> dict[str, Any]:
-    model = network(name, width)
+    """Seconds of a plain pass of one example, and how many times as long each of these takes, in turn with it."""
+    model, rounds = network(name, width), pi.SynFlow.rounds
     masks = pi.select(pi.SynFlow()(model, [ONES]), 0.5)
-
-    def scores() -> dict[str, Tensor]:
-        return pi.SynFlow()(model, [ONES], masks)
+    prepared = pi.SynFlow().prepare(model, [ONES])
+    prepared(masks)
+    data = [(ONES, torch.zeros(1, dtype=torch.long))]
 
     def plain() -> None:
         model.zero_grad()
         torch.autograd.backward(model(ONES).sum())
 
-    prepared = pi.SynFlow().prepare(model, [ONES])
-    prepared(masks)
-    ours, theirs, ratio = paired(scores, plain, repeats)
-    whole, _, share = paired(lambda: pi.select(prepared(masks), 0.6, within=masks), plain, repeats)
-    found = {"scores": ours, "plain": theirs, "ratio": ratio, "round": whole, "round / plain": share}
+    def passes() -> None:
+        for _ in range(rounds):
+            plain()
+
+    def prune() -> None:
+        pi.prune(model, pi.SynFlow(), data, sparsity=0.98, allow_empty=True)
+
+    scores, seconds, one = paired(lambda: pi.SynFlow()(model, [ONES], masks), plain, repeats)
+    _, _, later = paired(lambda: prepared(masks), plain, repeats)
+    _, _, selected = paired(lambda: pi.select(prepared(masks), 0.6, within=masks), plain, repeats)
+    _, _, whole = paired(prune, passes, max(1, repeats // 3), warm=1)
+    found = {"plain": seconds, "scores": scores, "one": one, "later": later, "selected": selected, "whole": whole}
+    print(name, width, found, flush=True)
     return {"network": name, "width": width, **found}
 
 
@@ -129,14 +131,8 @@ def count_row(found: dict[str, Any]) -> list[str]:
 
 
 def cost_row(found: dict[str, Any]) -> list[str]:
-    times = [f"{1e3 * found[key]:.3g} ms" for key in ("scores", "plain")]
-    return [
-        f"{found['network']}, width {found['width']}",
-        *times,
-        f"{found['ratio']:.2f}",
-        f"{1e3 * found['round']:.3g} ms",
-        f"{found['round / plain']:.2f}",
-    ]
+    ratios = [f"{found[key]:.2f}x" for key in ("one", "later", "selected", "whole")]
+    return [f"{found['network']}, width {found['width']}", f"{1e3 * found['plain']:.3g} ms", *ratios]
 
 
 if __name__ == "__main__":

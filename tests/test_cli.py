@@ -10,6 +10,7 @@ import time
 import pytest
 import yaml
 
+from interruptible import interruptible
 from pruneinit.cli import main
 from pruneinit.experiments import Pace, Recipe
 from pruneinit.screen import bar
@@ -439,14 +440,13 @@ def test_the_time_left_is_known_though_steps_take_long():
 
 def test_ctrl_c_ends_with_130_and_the_run_goes_on_later(tmp_path):
     arguments = ["run", *SMALL, "--training.epochs", "400", "--out", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pruneinit.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert "epoch 1/400" in process.stdout.readline()
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    command, pipe = [sys.executable, "-m", "pruneinit.cli", *arguments], subprocess.PIPE
+    with interruptible(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert "epoch 1/400" in process.stdout.readline()
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.strip().splitlines()[-1].startswith("pruneinit: interrupted; the same command goes on")
     (folder,) = (path.parent for path in tmp_path.glob("*/recipe.yaml"))

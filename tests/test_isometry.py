@@ -256,3 +256,10 @@ def test_the_parametrisation_of_another_library_is_refused():
     model = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
     with pytest.raises(pi.InputError, match="already parametrised"):
         pi.approximate_isometry_(model, pi.Masks({"0.weight": torch.ones(3, 3).bool()}))
+
+
+def test_numbers_of_numpy_are_numbers():
+    model, masks = nn.Linear(3, 3), pi.Masks({"weight": torch.ones(3, 3).bool()})
+    given = {"gain": np.float32(0.5), "steps": np.int64(20), "tolerance": np.float32(0.25)}
+    ours = pi.find_isometry(model, masks, gain=0.5, steps=20, tolerance=0.25)
+    assert pi.find_isometry(model, masks, **given).weights["weight"].equal(ours.weights["weight"])

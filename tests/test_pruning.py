@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -68,7 +69,7 @@ def test_a_sparsified_model_can_be_pruned_further():
     assert (first & second) == second
     pi.sparsify_(model, second)
     assert pi.current_masks(model) == second
-    with pytest.raises(pi.InputError, match="within= allows only"):
+    with pytest.raises(pi.InputError, match="can be kept"):
         pi.prune(model, pi.Magnitude(), sparsity=0.2)
 
 
@@ -204,7 +205,7 @@ def test_effective_pruning_of_a_sparsified_model_stays_within_what_is_left():
     assert (first & second) == second
     assert second.kept > 0
     assert live(model, batch)(second) == second
-    with pytest.raises(pi.InputError, match="within= allows only"):
+    with pytest.raises(pi.InputError, match="can be kept"):
         pi.prune(model, pi.Magnitude(), [batch], sparsity=0.2, effective=True)
 
 
@@ -269,3 +270,45 @@ def test_what_is_no_criterion_is_refused(criterion, message):
 def test_what_is_no_scope_is_refused(scope):
     with pytest.raises(pi.InputError, match="scope must be the name of one, or densities"):
         pi.prune(nn.Linear(2, 2), pi.Magnitude(), sparsity=0.5, scope=scope)
+
+
+@pytest.mark.parametrize("option", ["effective", "allow_empty"])
+def test_flags_are_true_or_false(option):
+    model, batch = nn.Linear(4, 2), (torch.randn(8, 4), torch.zeros(8).long())
+    with pytest.raises(pi.InputError, match=f"{option} must be True or False, got 'no'"):
+        pi.prune(model, pi.Magnitude(), [batch], sparsity=0.5, **{option: "no"})
+    assert pi.prune(model, pi.Magnitude(), [batch], sparsity=0.5, **{option: np.bool_(True)}).total == 8
+
+
+VERBS = {
+    "prune": lambda model, data, masks: pi.prune(model, pi.Snip(), data, sparsity=0.5),
+    "score": lambda model, data, masks: pi.score(model, pi.Snip(), data),
+    "forecast": lambda model, data, masks: pi.forecast(model, data),
+    "diagnose": lambda model, data, masks: pi.diagnose(model, data, masks),
+    "effective_masks": lambda model, data, masks: pi.effective_masks(model, data, masks),
+    "rescale_": lambda model, data, masks: pi.rescale_(model, data, masks=masks),
+    "second_moments": lambda model, data, masks: pi.second_moments(model, data),
+    "sparsify_": lambda model, data, masks: pi.sparsify_(model, masks),
+    "densify_": lambda model, data, masks: pi.densify_(model),
+    "edge_of_chaos_": lambda model, data, masks: pi.edge_of_chaos_(model),
+    "stabilize_residuals_": lambda model, data, masks: pi.stabilize_residuals_(model, data[0][0]),
+    "find_isometry": lambda model, data, masks: pi.find_isometry(model, masks),
+    "prunable": lambda model, data, masks: pi.prunable(model),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
+@pytest.mark.parametrize(
+    "given, message",
+    [(None, "must be a torch.nn.Module, got None"), (len, "got a builtin_function"), (nn.Linear, r"a class: make one")],
+    ids=["none", "a function", "a class"],
+)
+def test_what_is_no_model_is_refused(verb, given, message):
+    masks = pi.Masks({"weight": torch.ones(2, 4).bool()})
+    with pytest.raises(pi.InputError, match=message):
+        verb(given, [(torch.randn(8, 4), torch.zeros(8).long())], masks)
+
+
+def test_what_are_no_masks_is_refused():
+    with pytest.raises(pi.InputError, match="masks must be Masks, as prune returns them, got None"):
+        pi.sparsify_(nn.Linear(4, 2), None)

@@ -247,6 +247,7 @@ def _list_data(console: Console, root: Path) -> None:
 def _report(settings: Namespace) -> None:
     from pruneinit.errors import InputError
     from pruneinit.experiments.results import find_results, sweeps_below
+    from pruneinit.paper import at_sparsities
     from pruneinit.report import RESULTS, write_index, write_report, write_results
 
     folder = Path(settings.folder)
@@ -270,6 +271,7 @@ def _report(settings: Namespace) -> None:
                 sources=found.sources,
                 left_out=found.left_out,
                 unread=found.unread,
+                published=at_sparsities(),
             )
             pages.append(page)
         if recipes or not sweeps:

@@ -89,7 +89,10 @@ def given(densities: Mapping[str, float], sizes: Counts, room: Counts) -> dict[s
             raise InputError(f"the density of {name} must be given, in [0, 1]; got {densities.get(name)!r}")
         found[name] = round(densities[name] * size)
         if found[name] > room[name]:
-            raise InputError(f"asked to keep {found[name]:,} weights of {name}, within= allows only {room[name]:,}")
+            raise InputError(
+                f"asked to keep {found[name]:,} weights of {name}, but only {room[name]:,} can be kept, the survivors "
+                "of a sparsified model or what within= keeps: take a lower density"
+            )
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from pruneinit.errors import InputError
+from pruneinit.errors import InputError, check_model
 from pruneinit.meanfield import Activation, ActivationSpec, activation
 
 _NOT_ELEMENTWISE = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax, nn.GLU)
@@ -25,6 +25,7 @@ def find_activation(model: nn.Module) -> Activation:
         >>> find_activation(nn.Sequential(nn.Linear(2, 2), nn.SiLU())).name
         'silu'
     """
+    check_model(model)
     found: dict[str, Activation] = {}
     for spec in _specs(model):
         phi = activation(spec)

@@ -92,3 +92,36 @@ def check_seed(seed: int) -> int:
     if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
         raise InputError(f"seed must be a whole number, got {seed!r}")
     return int(seed)
+
+
+def check_flag(name: str, value: bool) -> bool:
+    """Return `value` if it is true or false, else raise `InputError`: any other text, "no" too, would count as true.
+
+    Example:
+        >>> check_flag("effective", "no")
+        Traceback (most recent call last):
+        ...
+        pruneinit.errors.InputError: effective must be True or False, got 'no'
+    """
+    if value not in (True, False):
+        raise InputError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def check_model(model: object) -> None:
+    """See that what was given as a model is one; this file does without PyTorch, so it looks at what it can do.
+
+    Raises:
+        InputError: It is something else, or the class of a model.
+
+    Example:
+        >>> check_model(None)
+        Traceback (most recent call last):
+        ...
+        pruneinit.errors.InputError: the model must be a torch.nn.Module, got None
+    """
+    if isinstance(model, type):
+        raise InputError(f"the model is a class: make one of it, {model.__name__}(...)")
+    if not hasattr(model, "named_parameters"):
+        given = "None" if model is None else f"a {type(model).__name__}"
+        raise InputError(f"the model must be a torch.nn.Module, got {given}")

@@ -154,7 +154,7 @@ def _reproduce_flags(parser: Command) -> None:
     parser.add_argument("--scale", type=str, default="small", help="small, or paper for the paper's own networks.")
     parser.add_argument("--out", metavar="FOLDER", type=str, default="results", help="The folder of all studies.")
     parser.add_argument(
-        "--workers", type=int | None, default=None, help="Processes [as many as cores; one where there is a GPU]"
+        "--workers", type=int | None, default=None, help="Processes [as many as cores; at most 8 that share a GPU]"
     )
     parser.add_argument("--retry", action=ActionYesNo, default=False, help="Compute anew what has failed.")
     parser.add_argument(

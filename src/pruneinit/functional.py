@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _NormBase
 
 from pruneinit.batch import blame, describe
-from pruneinit.errors import InputError, unknown
+from pruneinit.errors import InputError, check_model, unknown
 from pruneinit.masks import Masks, check_masks
 from pruneinit.reparametrize import copied_state, replaced, require_ours, tied_names
 from pruneinit.seeds import derived
@@ -134,8 +134,9 @@ def scoring_mode(model: nn.Module, norm: Norm | None) -> Iterator[None]:
     """The model in evaluation mode, batch normalisation as `norm` says, gradients on, random numbers fenced off.
 
     Raises:
-        InputError: `norm` is unknown, or missing for a model with batch normalisation.
+        InputError: `norm` is unknown, or missing for a model with batch normalisation. Or `model` is none.
     """
+    check_model(model)
     modes = [(module, module.training) for module in model.modules()]
     normalisations = [m for m, _ in modes if isinstance(m, _NormBase) and m.track_running_stats]
     if norm not in (None, "batch", "running"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pruneinit.errors import InputError
+from pruneinit.errors import InputError, check_positive, check_whole
 from pruneinit.functional import effective_weights
 from pruneinit.masks import Masks, check_masks
 from pruneinit.reparametrize import Scale, chain, require_ours, set_stored_, stored
@@ -132,12 +132,12 @@ def find_isometry(
         >>> found.after["weight"].round(decimals=6)
         tensor([1., 1.], dtype=torch.float64)
     """
-    _check_number("gain", gain)
+    check_positive("gain", gain)
+    check_positive("tolerance", tolerance)
+    gain, tolerance = float(gain), float(tolerance)
     if not math.isfinite(gain * gain):
         raise InputError(f"gain is {gain:g}, and its square beyond all numbers: take that of the activation, about 1")
-    _check_number("tolerance", tolerance)
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise InputError(f"steps must be a whole number, at least 1, got {steps!r}")
+    steps = check_whole("steps", steps)
     sparse = current_masks(model)
     if masks is None and not sparse:
         raise InputError("the model is dense: pass the masks that it is to be pruned with, or sparsify_ it first")
@@ -281,11 +281,6 @@ def _spectrum(matrices: list[Tensor]) -> Tensor:
 def _summary(values: Tensor) -> str:
     parts = (values.mean(), values.min(), values.max())
     return " ".join(f"{0 if part < 1e-12 else part:<8.4g}" for part in parts)  # what rounding makes of 0 is 0
-
-
-def _check_number(name: str, value: float) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise InputError(f"{name} must be a number above 0, got {value!r}")
 
 
 def _check_finite(name: str, tensor: Tensor) -> None:

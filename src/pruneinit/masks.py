@@ -177,7 +177,7 @@ def check_masks(masks: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...
     """See that masks are of the model whose weights have these shapes.
 
     Raises:
-        InputError: A mask has no weight of its name, or another shape.
+        InputError: A mask has no weight of its name, or another shape. Or these are no masks.
 
     Example:
         >>> check_masks({"w": torch.ones(2, 3).bool()}, {"w": (3, 2)})
@@ -185,6 +185,9 @@ def check_masks(masks: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...
         ...
         pruneinit.errors.InputError: the mask of w has shape (2, 3), the weight has (3, 2): ...
     """
+    if not isinstance(masks, Mapping):
+        given = "None" if masks is None else f"a {type(masks).__name__}"
+        raise InputError(f"the masks must be Masks, as prune returns them, got {given}")
     for name, mask in masks.items():
         if name not in shapes:
             raise unknown("weight in the masks", name, shapes)

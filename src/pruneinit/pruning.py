@@ -14,7 +14,7 @@ from pruneinit.calibration import Unit
 from pruneinit.choice import Choice
 from pruneinit.collapse import check_layers, losable
 from pruneinit.criteria import Criterion
-from pruneinit.errors import InputError, check_sparsity, check_whole
+from pruneinit.errors import InputError, check_flag, check_sparsity, check_whole
 from pruneinit.functional import Norm, cross_entropy
 from pruneinit.masks import Masks
 from pruneinit.processes import agreed, groups_of, require_same, together
@@ -158,6 +158,7 @@ def prune(
         check_sparsity(sparsity)
     check_sanity(sanity, seed)
     check_between(rescale, rounds)
+    effective, allow_empty = check_flag("effective", effective), check_flag("allow_empty", allow_empty)
     start = masks = all_kept(model, include, exclude)
     require_same(model, {name: weight(model, name) for name in masks}, _INITIALIZE)
     if sanity in ("shuffle", "reinitialize"):

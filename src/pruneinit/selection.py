@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from pruneinit.sharded import anywhere, is_sharded, largest, local
 Scores = Mapping[str, Tensor]
 Scope = str | Mapping[str, float]
 
-# So many scores are sorted in less time than their bits are counted, where processors sort several at once.
+# So many scores are parted in less time than their bits are counted, where processors compare several at once.
 _FEW = 1 << 21
 
 SCOPES = ("global", *RULES)
@@ -73,8 +72,8 @@ def select(scores: Scores, sparsity: float | None, scope: Scope = "global", *, w
         keep = round((1 - check_sparsity(sparsity)) * sum(sizes.values()))
         if keep > sum(room.values()):
             raise InputError(
-                f"asked to keep {keep:,} of {sum(sizes.values()):,} weights, but within= allows only "
-                f"{sum(room.values()):,}"
+                f"asked to keep {keep:,} of {sum(sizes.values()):,} weights, but only {sum(room.values()):,} can be "
+                "kept, the survivors of a sparsified model or what within= keeps: take a higher sparsity"
             )
         if scope == "global":
             return Masks(_largest(scores, keep, within))
@@ -122,12 +121,13 @@ def _largest(scores: Scores, keep: int, within: Masks | None) -> dict[str, Tenso
 
 
 def _largest_of_few(scores: Scores, keep: int, within: Masks | None, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The same by sorting a copy of all scores, in NumPy, which is faster at it."""
+    """The same by parting a copy of all scores, in NumPy, which is faster at it."""
     values = {name: score.detach().to(dtype).reshape(-1).numpy() for name, score in scores.items()}
     room = {} if within is None else {name: within[name].cpu().reshape(-1).numpy() for name in scores}
-    ordered = np.concatenate([_limited(value, room.get(name)) for name, value in values.items()])
-    ordered.sort()
-    least = ordered[-keep]
+    # compress, and not an index, which takes several times as long.
+    parted = np.concatenate([value.compress(room[name]) if room else value for name, value in values.items()])
+    parted.partition(len(parted) - keep)
+    least = parted[-keep]
     masks = {name: value >= least for name, value in values.items()}
     for name, allowed in room.items():
         masks[name] &= allowed
@@ -138,16 +138,6 @@ def _largest_of_few(scores: Scores, keep: int, within: Masks | None, dtype: torc
             masks[name][last] = False
             surplus -= len(last)
     return {name: torch.from_numpy(mask).reshape(scores[name].shape) for name, mask in masks.items()}
-
-
-def _limited(values: Any, allowed: Any | None) -> Any:
-    """An array with minus infinity for what is not allowed. By index it would take several times as long."""
-    if allowed is None:
-        return values
-    limit = allowed.astype(values.dtype)
-    limit -= 0.5
-    limit *= np.inf
-    return np.minimum(values, limit, out=limit)
 
 
 def check_scores(scores: Scores) -> None:

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pruneinit.errors import InputError
+from pruneinit.errors import InputError, check_model
 from pruneinit.parts import Part, Total, largest_of
 from pruneinit.radix import alone, common_dtype
 
@@ -81,8 +81,9 @@ def require_whole(model: nn.Module) -> None:
     """See that a model is not sharded.
 
     Raises:
-        InputError: A parameter is a DTensor.
+        InputError: A parameter is a DTensor. Or `model` is none.
     """
+    check_model(model)
     if name := next((name for name, p in model.named_parameters() if is_sharded(p)), None):
         raise InputError(
             f"{name} is a DTensor, and a sharded model can only be scored, with Snip, IterativeSnip, Force, Magnitude, "

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 
-from pruneinit.errors import InputError, unknown
+from pruneinit.errors import InputError, check_model, unknown
 from pruneinit.hooks import removal
 from pruneinit.layouts import layout, leaves
 
@@ -135,6 +135,7 @@ def uncompiled(model: nn.Module) -> nn.Module:
 
 def unwrapped(model: nn.Module) -> Iterator[nn.Module]:
     """The model, what `torch.compile` or `DistributedDataParallel` has wrapped in it, and so on to the innermost."""
+    check_model(model)
     inner: nn.Module | None = model
     while inner is not None:
         yield inner
@@ -238,8 +239,9 @@ def require_shapes(model: nn.Module) -> None:
     """See that no parameter or buffer is still to get its shape, as those of lazy layers are.
 
     Raises:
-        InputError: One is; it is named.
+        InputError: One is; it is named. Or `model` is none.
     """
+    check_model(model)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if nn.parameter.is_lazy(tensor):
             raise InputError(f"{name} has no shape yet: run the model once on an example first")

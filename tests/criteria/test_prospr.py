@@ -181,6 +181,14 @@ def test_bad_batches():
         pi.ProsPr()(problem.model())
 
 
+def test_a_later_batch_with_nan_is_blamed_and_not_the_learning_rate():
+    problem = PROBLEMS[0]
+    good, spoilt = problem.batch(dtype=torch.float32), (torch.full((2, 5), torch.nan), torch.zeros(2).long())
+    with pytest.raises(pi.InputError, match="holds NaN or inf") as refused:
+        pi.ProsPr()(problem.model(dtype=torch.float32), [good, spoilt, good, good])
+    assert "lower" not in str(refused.value)
+
+
 def test_steps_that_diverge_are_said_to_and_leave_the_model_as_it_was():
     problem = PROBLEMS[IDS.index("dense")]
     model = problem.model(dtype=torch.float32)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from interruptible import interruptible
 from pruneinit.errors import InputError
 from pruneinit.files import read_tensors, write_tensors
 from pruneinit.masks import Masks
@@ -256,13 +257,13 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(seed, run_worker, t
 def test_ctrl_c_leaves_the_last_whole_checkpoint(environment, tmp_path):
     path = tmp_path / "forever.safetensors"
     command = [sys.executable, str(WORKER), "forever", str(tmp_path)]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=30)
+    with interruptible(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
     assert error.rstrip().endswith("KeyboardInterrupt")
     assert len(read_tensors(path)[1]["records"]) >= 1
     assert [file.name for file in tmp_path.iterdir()] == [path.name]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruneinit.batch import Batches, each
+from pruneinit.batch import Batches, blame, each
 from pruneinit.criteria.products import (
     Parts,
     Tensors,
@@ -124,6 +124,8 @@ class ProsPr:
         except InputError as error:
             if number == 0:
                 raise
+            for batch in batches:
+                blame(batch)
             raise InputError(
                 f"after {number} steps with learning_rate={self.learning_rate:g}: {error}; a lower one may help"
             ) from error

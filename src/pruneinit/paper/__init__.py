@@ -1,6 +1,7 @@
 """Every figure and table of "Robust Pruning at Initialization" (arXiv 2002.08797), carried out again by command."""
 
 from pruneinit.paper.budget import Budget, parse_budget
+from pruneinit.paper.published import at_sparsities
 from pruneinit.paper.reproduce import Written, reproduce
 from pruneinit.paper.results_page import write_results_page
 from pruneinit.paper.studies import STUDIES, study
@@ -13,6 +14,7 @@ __all__ = [
     "Means",
     "Study",
     "Written",
+    "at_sparsities",
     "parse_budget",
     "reproduce",
     "study",

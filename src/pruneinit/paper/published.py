@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pruneinit.report import Published
+
 
 @dataclass(frozen=True)
 class Reported:
@@ -49,18 +51,39 @@ def published(study: str) -> tuple[Reported, ...]:
         >>> [one.accuracy for one in published("vcnn") if one.row == "edge"]
         [98.2, 98.8, 10.0]
     """
+    return tuple(reported for name, reported in _all() if name == study)
+
+
+def at_sparsities() -> list[Published]:
+    """What the paper reports of networks at several sparsities, for `pruneinit.report.write_results`.
+
+    Example:
+        >>> snip = [one for one in at_sparsities() if (one.row, one.data) == ("SNIP", "cifar10")]
+        >>> [one.accuracy for one in snip if one.network == "resnet32"]
+        [0.9259, 0.9101, 0.8751]
+    """
+    return [
+        Published(study, one.row, one.data, one.network, one.value, round(one.accuracy / 100, 6), one.source)
+        for study, one in _all()
+        if one.axis == "sparsity"
+    ]
+
+
+@cache
+def _all() -> tuple[tuple[str, Reported], ...]:
+    """Each number with its study."""
     with (Path(__file__).parent / "published.csv").open(encoding="utf-8", newline="") as file:
-        lines = [line for line in csv.DictReader(file) if line["study"] == study]
-    return tuple(
-        Reported(
-            line["row"],
-            line["data"],
-            line["network"],
-            line["axis"],
-            float(line["value"]),
-            float(line["accuracy"]),
-            float(line["sd"]) if line["sd"] else None,
-            line["source"],
-        )
-        for line in lines
+        return tuple((line["study"], _reported(line)) for line in csv.DictReader(file))
+
+
+def _reported(line: Mapping[str, str]) -> Reported:
+    return Reported(
+        line["row"],
+        line["data"],
+        line["network"],
+        line["axis"],
+        float(line["value"]),
+        float(line["accuracy"]),
+        float(line["sd"]) if line["sd"] else None,
+        line["source"],
     )

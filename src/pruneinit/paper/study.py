@@ -24,6 +24,7 @@ NOTE = (
     "all epochs; *best epoch* is picked on test data, as published figures often are. *Difference* is the last epoch "
     "less the published number. Published numbers are from the tables of the paper; their last digits may be off."
 )
+_BESIDE = 8  # processes that share a GPU, which one network of small images leaves idle most of the time
 GRIDS = Path(__file__).parent / "grids"
 
 
@@ -33,7 +34,7 @@ class Means:
 
     Attributes:
         stop: Asked before each cell: whether the time is over.
-        workers: Processes; None is as many as cores, or one where there is a GPU.
+        workers: Processes; None is as many as cores, or at most eight that share a GPU where there is one.
         data_root: Where data sets are; None for `$PRUNEINIT_DATA`, else the user's cache.
         device: `"cpu"`, `"cuda"`, ...; None takes a GPU where there is one.
         retry: Compute anew what has failed.
@@ -204,5 +205,5 @@ def executor(means: Means) -> Executor:
     import torch
 
     gpu = torch.cuda.is_available() if means.device is None else means.device.startswith("cuda")
-    workers = means.workers or (1 if gpu else cores())
+    workers = means.workers or (min(_BESIDE, cores()) if gpu else cores())
     return serial(stop=means.stop) if workers == 1 else processes(workers, stop=means.stop)
