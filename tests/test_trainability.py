@@ -78,7 +78,7 @@ class Twin:
         spectra = [torch.linalg.eigvalsh(j @ j.T) for j in jacobians]
         return {
             "moment": float(torch.stack([self.run(x)[1] - self.biases[-1] for x in self.x]).detach().square().mean()),
-            "correlation": pairs(hidden),
+            "decorrelation": 1 - pairs(hidden),
             "rank": rank(torch.linalg.eigvalsh(hidden @ hidden.T)),
             "alive": float(self.alive()),
             "conditioning": float(max(moments[1:-1]) / min(moments[1:-1])),
@@ -143,7 +143,7 @@ def test_the_names_are_always_the_same_and_what_does_not_exist_is_none():
     found = trainability(nn.Linear(3, 2), (torch.randn(5, 3), torch.tensor([0, 1, 0, 1, 1])))
     assert list(found) == list(MEASURES)
     assert {name for name, value in found.items() if value is None} == {"moment", "gradient", "chi", "conditioning"}
-    assert found["correlation"] is not None
+    assert found["decorrelation"] is not None
 
 
 def test_a_network_that_is_cut_through_has_no_living_neurons_and_no_correlation():
@@ -155,7 +155,7 @@ def test_a_network_that_is_cut_through_has_no_living_neurons_and_no_correlation(
             nn.init.zeros_(module.bias)
     found = trainability(pi.sparsify_(model, pi.Masks(masks)), batch, dense=dense)
     assert (found["alive"], found["moment"], found["update"], found["jacobian_max"]) == (0.0, 0.0, 0.0, 0.0)
-    assert found["correlation"] is None
+    assert found["decorrelation"] is None
     assert found["conditioning"] is None
 
 

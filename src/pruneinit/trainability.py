@@ -20,7 +20,7 @@ from pruneinit.weights import layers, listed
 
 MEASURES: Mapping[str, str] = {
     "moment": "second moment of the last layer's output, over the dense network's",
-    "correlation": "mean |correlation| of two inputs in the last hidden layer",
+    "decorrelation": "1 less the mean absolute correlation of two inputs in the last hidden layer",
     "rank": "effective rank of the last hidden activations",
     "alive": "neurons on a path from input to output, the fewest of any hidden layer",
     "gradient": "gradient square at the first inner layer, over the last one's",
@@ -84,7 +84,8 @@ def trainability(
         found: dict[str, float] = {"alive": float(_fewest_alive(model, (x, y)))}
         if bool(logits.isfinite().all()):
             found |= _of_signals(signals(model, [(x, y)], norm=norm), dense)
-            found |= {"correlation": mean_correlation(hidden), "rank": effective_rank(hidden)}
+            # Deep in the network it is the distance from 1 that tells; by rounding it may be below 0.
+            found |= {"decorrelation": abs(1 - mean_correlation(hidden)), "rank": effective_rank(hidden)}
             found |= _of_gradients(model, functional.cross_entropy(logits, y))
             found |= _of_outputs(model, x[:examples])
     known = {name: value for name, value in found.items() if math.isfinite(value)}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pruneinit.experiments import Grid
 from pruneinit.experiments.beside import Bundle, bundles, run_together, side_by_side
-from pruneinit.experiments.cell import run_one
+from pruneinit.experiments.cell import Result, run_one
 from pruneinit.experiments.executors import serial
 from pruneinit.experiments.sweep import sweep
 
@@ -71,3 +71,24 @@ def test_where_one_cannot_be_prepared_each_goes_alone_and_only_that_one_fails():
     assert good == dataclasses.replace(run_one(cells[0].recipe, row=cells[0].row, device="cpu"), seconds=good.seconds)
     assert failed.failed
     assert "no residual branches" in failed.why
+
+
+def test_what_is_measured_before_training_is_the_same_side_by_side_and_alone():
+    cells = bundles(GRID.cells(), 4)[0].cells
+    together = run_together(cells, device="cpu", measure=True)
+    assert all(one.measured["alive"] > 0 for one in together)
+    for cell, one in zip(cells, together, strict=True):
+        alone = run_one(cell.recipe, row=cell.row, device="cpu", measure=True)
+        assert one.measured == alone.measured
+        assert one.cell == alone.cell == cell.hash
+        assert Result.from_json(one.to_json()) == one
+
+
+def test_a_sweep_measures_where_it_is_asked_to_and_reads_results_without_it(tmp_path):
+    before = sweep(GRID, tmp_path, executor=side_by_side(serial(), 5), device="cpu")
+    assert all(result.measured is None for result in before.results.values())
+    assert all('"measured"' not in file.read_text() for file in (tmp_path / "cells").glob("*.json"))
+    gone = next((tmp_path / "cells").glob("*.json"))
+    gone.unlink()
+    after = sweep(GRID, tmp_path, executor=side_by_side(serial(), 5), device="cpu", measure=True)
+    assert [name for name, result in after.results.items() if result.measured is not None] == [gone.stem]

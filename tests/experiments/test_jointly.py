@@ -95,7 +95,7 @@ def test_processes_that_have_parted_are_told_in_one_line(monkeypatch):
     monkeypatch.setattr(joint.processes, "gathered", timed_out)
     (cell, *_) = GRID.cells()
     with pytest.raises(InputError, match=r"have parted in sparsity=0.5 \(OSError: no disk\); start the same again"):
-        joint._computed(cell, None, "cpu", SimpleNamespace())
+        joint._computed(cell, (None, "cpu", False), SimpleNamespace())
 
 
 @pytest.mark.parametrize("words", [("ray",), ("processes", 2)])

@@ -15,6 +15,7 @@ from pruneinit.errors import InputError
 from pruneinit.experiments.cell import Result, finished, learnt, run_one
 from pruneinit.experiments.executors import Executor
 from pruneinit.experiments.grid import Cell
+from pruneinit.experiments.measured import Measured, measured
 from pruneinit.experiments.prepare import ready
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.experiments.work import Work
@@ -49,7 +50,7 @@ class SideBySide(Work):
                 free, result = self.begin(one, held)
                 first = result if one.hash == cell.hash else first
                 mine += [one] if free else []
-            for result in run_together(mine, data_root=self.data_root, device=self.device):
+            for result in run_together(mine, data_root=self.data_root, device=self.device, measure=self.measure):
                 self.keep(result)
                 first = result if result.cell == cell.hash else first
         return first
@@ -70,7 +71,7 @@ def side_by_side(executor: Executor, size: int) -> Executor:
         if size == 1 or type(work) is not Work:  # what several processes do jointly, they do cell by cell
             yield from executor(todo, work)
             return
-        jointly = SideBySide(work.folder, work.stale, work.data_root, work.device)
+        jointly = SideBySide(work.folder, work.stale, work.data_root, work.device, work.measure)
         for cell, result in executor(bundles(todo, size), jointly):
             if not isinstance(cell, Bundle):
                 yield cell, result
@@ -113,34 +114,47 @@ def bundles(cells: Sequence[Cell], size: int) -> list[Cell]:
     return sorted(found, key=lambda cell: place[cell.hash])
 
 
-def run_together(cells: Sequence[Cell], *, data_root: str | None = None, device: str | None = None) -> list[Result]:
+def run_together(
+    cells: Sequence[Cell], *, data_root: str | None = None, device: str | None = None, measure: bool = False
+) -> list[Result]:
     """What `run_one` gives for each cell, but for rounding, of cells that `bundles` put together.
 
     Where one of them cannot be prepared, or they cannot be trained together, each is carried out alone.
     """
     if len(cells) > 1:
         with suppress(Exception):  # whoever raised it raises it again alone, and has failed
-            return _together(cells, data_root, device)
-    return [run_one(cell.recipe, row=cell.row, data_root=data_root, device=device) for cell in cells]
+            return _together(cells, data_root, device, measure)
+    return [run_one(cell.recipe, row=cell.row, data_root=data_root, device=device, measure=measure) for cell in cells]
 
 
-def _together(cells: Sequence[Cell], data_root: str | None, device: str | None) -> list[Result]:
+def _together(cells: Sequence[Cell], data_root: str | None, device: str | None, measure: bool) -> list[Result]:
     start = time.perf_counter()
     with distributed(device) as world:
         if world.size > 1:
             raise InputError("several processes train one network at a time")
         dataset = learnt(cells[0].recipe, data_root, world.device)
         prepared: dict[Recipe, nn.Module] = {}
+        found: dict[Recipe, Measured | None] = {}
         for cell in cells:
-            if _pruned(cell.recipe) not in prepared:
-                prepared[_pruned(cell.recipe)] = ready(cell.recipe, dataset, world.device)[0]
+            way = _pruned(cell.recipe)
+            if way not in prepared:
+                prepared[way], events = ready(cell.recipe, dataset, world.device)
+                found[way] = measured(prepared[way], cell.recipe, dataset, events) if measure else None
         models = [copy.deepcopy(prepared[_pruned(cell.recipe)]) for cell in cells]
         trainings = [cell.recipe.training for cell in cells]
         records = train_side_by_side(models, dataset, trainings, seed=cells[0].recipe.seed)
     seconds = (time.perf_counter() - start) / len(cells)
     return [
-        finished(cell.recipe, model, found, row=cell.row, seconds=seconds, beside=len(cells))
-        for cell, model, found in zip(cells, models, records, strict=True)
+        finished(
+            cell.recipe,
+            model,
+            epochs,
+            row=cell.row,
+            seconds=seconds,
+            beside=len(cells),
+            measured=found[_pruned(cell.recipe)],
+        )
+        for cell, model, epochs in zip(cells, models, records, strict=True)
     ]
 
 

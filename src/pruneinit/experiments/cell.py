@@ -20,6 +20,7 @@ from torch import nn
 import pruneinit
 from pruneinit.data import Dataset, load
 from pruneinit.errors import InputError
+from pruneinit.experiments.measured import Measured, measured
 from pruneinit.experiments.outcome import kept_counts, outcome
 from pruneinit.experiments.prepare import held_out, ready
 from pruneinit.experiments.recipe import RESULTS_VERSION, Recipe
@@ -50,6 +51,7 @@ class Result:
         empty: Prunable tensors of which nothing was kept.
         densities: The fraction kept of each, to six digits.
         traceback: Of a cell that failed.
+        measured: What `trainability` gave before training, to six digits; None where it was not asked for.
     """
 
     cell: str
@@ -71,6 +73,7 @@ class Result:
     empty: tuple[str, ...] = ()
     densities: Mapping[str, float] = field(default_factory=dict)
     traceback: str | None = None
+    measured: Measured | None = None
 
     @property
     def failed(self) -> bool:
@@ -84,7 +87,10 @@ class Result:
 
     def to_json(self) -> str:
         """The result in one line, without its end; `from_json` reads it."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
+        values = dataclasses.asdict(self)
+        if self.measured is None:  # results of before have no such field, and stay what they are
+            del values["measured"]
+        return json.dumps(values, ensure_ascii=False, allow_nan=False)
 
     @staticmethod
     def from_json(text: str) -> Result | None:
@@ -108,7 +114,12 @@ class Result:
 
 
 def run_one(
-    recipe: Recipe, *, row: str | None = None, data_root: str | None = None, device: str | None = None
+    recipe: Recipe,
+    *,
+    row: str | None = None,
+    data_root: str | None = None,
+    device: str | None = None,
+    measure: bool = False,
 ) -> Result:
     """Prepare and train one recipe; the numbers are those of `run`. No file is written.
 
@@ -117,6 +128,7 @@ def run_one(
         row: The name of its row, for the result.
         data_root: Where data sets are; None for `$PRUNEINIT_DATA`, else the user's cache. They are read once a process.
         device: `"cpu"`, `"cuda"`, ...; None takes a GPU where there is one.
+        measure: Measure the network before it is trained, for `measured` of the result.
 
     Returns:
         The result; of whatever went wrong it holds the traceback.
@@ -132,9 +144,10 @@ def run_one(
     try:
         with distributed(device) as world:
             dataset = learnt(recipe, data_root, world.device)
-            model, _ = ready(recipe, dataset, world.device)
+            model, events = ready(recipe, dataset, world.device)
+            found = measured(model, recipe, dataset, events) if measure else None
             records = train(model, dataset, recipe.training, seed=recipe.seed, device=world.device)
-        return finished(recipe, model, records, row=row, seconds=time.perf_counter() - start)
+        return finished(recipe, model, records, row=row, seconds=time.perf_counter() - start, measured=found)
     except Exception as error:  # whatever it is, the other cells go on
         return failed(recipe, _told(error, data_root), row=row, seconds=time.perf_counter() - start)
 
@@ -145,7 +158,14 @@ def learnt(recipe: Recipe, data_root: str | None, device: torch.device) -> Datas
 
 
 def finished(
-    recipe: Recipe, model: nn.Module, records: Sequence[Epoch], *, row: str | None, seconds: float, beside: int = 1
+    recipe: Recipe,
+    model: nn.Module,
+    records: Sequence[Epoch],
+    *,
+    row: str | None,
+    seconds: float,
+    beside: int = 1,
+    measured: Measured | None = None,
 ) -> Result:
     """The result of a recipe whose network was trained; `records` has one an epoch, at least one."""
     found, counts = outcome(model, records), kept_counts(model)
@@ -158,6 +178,7 @@ def finished(
         validation_accuracy=records[-1].validation_accuracy,
         empty=tuple(name for name, (kept, _) in counts.items() if not kept),
         densities={name: float(f"{kept / total:.6g}") for name, (kept, total) in counts.items()},
+        measured=measured,
         **{name: found[name] for name in names},
     )
 

@@ -41,7 +41,9 @@ def jointly(world: World, lead: Callable[[Callable[[Work], Work]], T]) -> T:
         followed: T = _follow(group)
         return followed
     try:
-        found = lead(lambda work: _Joint(work.folder, work.stale, work.data_root, work.device, group=group))
+        found = lead(
+            lambda work: _Joint(work.folder, work.stale, work.data_root, work.device, work.measure, group=group)
+        )
     except InputError as error:
         with suppress(RuntimeError):  # the others may be gone
             _tell(group, error)
@@ -58,8 +60,9 @@ class _Joint(Work):
 
     def compute(self, cell: Cell) -> Result:
         """Compute a cell with the processes that follow."""
-        _tell(self.group, (cell, self.data_root, self.device))
-        return _computed(cell, self.data_root, self.device, self.group)
+        how = (self.data_root, self.device, self.measure)
+        _tell(self.group, (cell, how))
+        return _computed(cell, how, self.group)
 
 
 @dataclass(frozen=True)
@@ -75,17 +78,18 @@ def _follow(group: Any) -> Any:
             return told[0].found
         if isinstance(told[0], InputError):
             raise told[0]
-        cell, data_root, device = told[0]
-        _computed(cell, data_root, device, group)
+        cell, how = told[0]
+        _computed(cell, how, group)
 
 
 def _tell(group: Any, what: object) -> None:
     dist.broadcast_object_list([what], src=0, group=group)
 
 
-def _computed(cell: Cell, data_root: str | None, device: str | None, group: Any) -> Result:
+def _computed(cell: Cell, how: tuple[str | None, str | None, bool], group: Any) -> Result:
     """The result of a cell on rank 0; one that any process has failed in has failed."""
-    result = run_one(cell.recipe, row=cell.row, data_root=data_root, device=device)
+    data_root, device, measure = how
+    result = run_one(cell.recipe, row=cell.row, data_root=data_root, device=device, measure=measure)
     try:
         every = processes.gathered((result.failed, result.traceback), (group,))
     except RuntimeError as error:  # they are still waiting for this one

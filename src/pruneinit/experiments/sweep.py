@@ -106,6 +106,7 @@ def sweep(
     retry: bool = False,
     data_root: str | None = None,
     device: str | None = None,
+    measure: bool = False,
     order: Callable[[Cell], Any] | None = None,
     patience: int = 4,
     on_result: OnResult | None = None,
@@ -126,6 +127,8 @@ def sweep(
         retry: Compute anew what has failed.
         data_root: Where data sets are; None for `$PRUNEINIT_DATA`, else the user's cache.
         device: `"cpu"`, `"cuda"`, ...; None takes a GPU where there is one.
+        measure: Measure each network before it is trained, as `trainability` does, for `Result.measured`. It is no part
+            of the recipe; results that are there stay as they are.
         order: A key to sort cells by, those to begin with first; None is their order in the grid.
         patience: Stop where the first so many cells of this call all fail with the same last line, unless a failed cell
             of an earlier call has that line too: who calls again wants to go on. 0 never stops.
@@ -155,6 +158,7 @@ def sweep(
         retry,
         data_root,
         device,
+        measure,
         order,
         patience,
         on_result,
@@ -177,6 +181,7 @@ class _Call:
     retry: bool
     data_root: str | None
     device: str | None
+    measure: bool
     order: Callable[[Cell], Any] | None
     patience: int
     on_result: OnResult | None
@@ -190,7 +195,7 @@ def _carry_out(call: _Call, shared: Callable[[Work], Work]) -> Standing:
     todo = todo if call.order is None else sorted(todo, key=call.order)
     root = None if call.data_root is None else os.path.abspath(call.data_root)  # workers may be in another folder
     refuse_impossible({str(cell): cell.recipe for cell in todo}, root)
-    work = shared(Work(call.folder, stale, root, call.device))
+    work = shared(Work(call.folder, stale, root, call.device, call.measure))
     known = {now.results[cell.hash].why for cell in now.failed if cell.hash not in stale}
     seen = Patience(call.patience, known)
     while todo:

@@ -25,12 +25,14 @@ class Work:
         stale: Results that are to be replaced.
         data_root: As `sweep` is given it.
         device: As `sweep` is given it.
+        measure: As `sweep` is given it.
     """
 
     folder: Path
     stale: Mapping[str, Result] = field(default_factory=dict)
     data_root: str | None = None
     device: str | None = None
+    measure: bool = False
 
     def __call__(self, cell: Cell) -> Result | None:
         """Compute a cell and write its result, unless somebody has done so or is at it (None)."""
@@ -56,7 +58,7 @@ class Work:
 
     def compute(self, cell: Cell) -> Result:
         """Only compute a cell: no file is read but data, and none is written."""
-        return run_one(cell.recipe, row=cell.row, data_root=self.data_root, device=self.device)
+        return run_one(cell.recipe, row=cell.row, data_root=self.data_root, device=self.device, measure=self.measure)
 
     def keep(self, result: Result) -> Result:
         """Write a result, unless it is there."""

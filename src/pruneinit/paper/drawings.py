@@ -13,7 +13,7 @@ from pruneinit.report.montage import montage
 
 _WIDTH, _HEIGHT = 440, 280
 _MAP_WIDTH, _MAP_ROW = 340, 30
-_WIDE_MAP, _THIN_ROW = 900, 22
+_WIDE_MAP, _THIN_ROW = 1000, 22
 _MIDDLE, _SPAN = 55.0, 45.0
 _LAST = "test accuracy after the last epoch, %"
 _Points = Sequence[tuple[float, float | None]]

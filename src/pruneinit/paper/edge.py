@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from pruneinit.experiments.grid import Cell, Grid
+from pruneinit.experiments.sweep import Standing
 from pruneinit.paper.drawings import row_maps
 from pruneinit.paper.entries import Entry
 from pruneinit.paper.order import extremes_first
+from pruneinit.paper.predict import ALL, networks, predict
+from pruneinit.paper.predictions import accuracy_by, medians, predictions_remarks, predictions_table, with_medians
 from pruneinit.paper.published import Reported
-from pruneinit.paper.study import Study
+from pruneinit.paper.study import NOTE, Findings, Study
 from pruneinit.paper.tables import markdown, pivot
 from pruneinit.paper.texts import texts
+from pruneinit.report.montage import montage
 from pruneinit.report.words import NOTHING
 
 TITLE = texts("edge")["title"]
@@ -90,7 +95,34 @@ def _networks(found: Sequence[Entry]) -> dict[tuple[str, ...], list[Entry]]:
     return groups
 
 
-EDGE = Study(
+class Edge(Study):
+    """The study with what its measurements before training could have told."""
+
+    note: ClassVar[str] = NOTE + (
+        " Measurements are those of `pruneinit.trainability`, before training; the CSV has their medians over the "
+        "seeds that have them."
+    )
+
+    def told(self, scale: str, grid: Grid, now: Standing) -> Findings:
+        """What a standing of a scale's grid shows."""
+        found = super().told(scale, grid, now)
+        measured = networks(now.cells, grid.choose, now.results)
+        predictions = predict(measured, TRAINS)
+        rows = with_medians(found.rows, medians(now.cells, now.results))
+        if found.figure is None or not predictions:
+            return replace(found, rows=rows)
+        best = next((one for one in predictions if one.name != ALL), predictions[0])
+        drawn = [("", found.figure), (f"Test accuracy by {best.name}", accuracy_by(measured, best.name))]
+        return replace(
+            found,
+            rows=rows,
+            table=f"{predictions_table(measured, predictions)}\n\n{found.table}",
+            remarks=[*found.remarks, *predictions_remarks(predictions)],
+            figure=montage(drawn, columns=1, title=self.title),
+        )
+
+
+EDGE = Edge(
     **texts("edge"),
     figure=figure,
     table=table,
@@ -98,4 +130,5 @@ EDGE = Study(
     remarks=remarks,
     order={"small": order, "paper": order},
     beside=9,  # three networks at three learning rates each, which are pruned once
+    measure=True,
 )

@@ -12,7 +12,7 @@ from pruneinit.errors import InputError
 from pruneinit.experiments.beside import side_by_side
 from pruneinit.experiments.executors import Executor, Stop, cores, processes, serial
 from pruneinit.experiments.grid import Grid
-from pruneinit.experiments.sweep import EXPORTED, OnResult, export, standing, sweep
+from pruneinit.experiments.sweep import EXPORTED, OnResult, Standing, export, standing, sweep
 from pruneinit.experiments.work import CELLS
 from pruneinit.paper.entries import Entry, entries
 from pruneinit.paper.order import Order, extremes_first
@@ -97,6 +97,7 @@ class Study:
         order: Which cells to begin with, by scale; `extremes_first` where it is not given.
         beside: How many of its networks are trained side by side, where they can be.
         stands_for: Networks of the small grid, and the network of the paper that each takes the place of.
+        measure: Whether its networks are measured before training, as `trainability` does.
         needs: By scale: what to do where a folder of images is not there.
     """
 
@@ -112,6 +113,7 @@ class Study:
     stands_for: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
     beside: int = 1
+    measure: bool = False
 
     results_file: ClassVar[str] = EXPORTED
     note: ClassVar[str] = NOTE
@@ -150,6 +152,7 @@ class Study:
             retry=means.retry,
             data_root=means.data_root,
             device=means.device,
+            measure=self.measure,
             order=self.order.get(scale, extremes_first)(grid),
             on_result=means.on_result,
         )
@@ -170,7 +173,10 @@ class Study:
             InputError: A file cannot be read, or is damaged.
         """
         grid = self.grid(scale)
-        now = standing(grid, folder)
+        return self.told(scale, grid, standing(grid, folder))
+
+    def told(self, scale: str, grid: Grid, now: Standing) -> Findings:
+        """What a standing of a scale's grid shows."""
         reported = published(self.name)
         found = entries(grid, now.results, reported, self.stands_for if scale == "small" else {})
         measured = [entry for entry in found if entry.last is not None]
