@@ -146,7 +146,7 @@ def _reproduce_flags(parser: Command) -> None:
         "study",
         type=str,
         metavar="NAME",
-        help="densities, ffnn-grid, vcnn, cifar, tiny-imagenet, imagenet or vgg; docs writes the page of all results.",
+        help="densities, ffnn-grid, vcnn, cifar, tiny-imagenet, imagenet, vgg or edge; docs writes a page of all.",
     )
     parser.add_argument(
         "--budget", metavar="TIME", type=str, default="20min", help="90s, 20min, 2h, unlimited; 0 only draws again."
