@@ -4,7 +4,10 @@
     python benchmarks/side_by_side.py --images 6400   # shorter trainings
 
 For each depth and activation one bundle of cells is drawn from `pruneinit reproduce ffnn-grid` and carried out both
-ways, with everything that a cell is: preparing, pruning, training, evaluating.
+ways on one core, with everything that a cell is: preparing, pruning, training, evaluating. Then all of them together on
+all cores: one cell after the other with a thread for each core, and as `reproduce` does it, a process for each core
+with bundles. The floor is the time of the dense layers' products alone at the speed of one large product: no way of
+batching them can be faster, but by leaving out the products with zeros.
 """
 
 from __future__ import annotations
@@ -14,17 +17,22 @@ import os
 import platform
 import random
 import statistics
+import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from documents import parse, put_table, write_results
-from measure import figure, judge
+from measure import figure, judge, timed
 
-from pruneinit.experiments.beside import Bundle, bundles, run_together
+from pruneinit.experiments.beside import Bundle, bundles, run_together, side_by_side
 from pruneinit.experiments.cell import Result, run_one
+from pruneinit.experiments.executors import Executor, cores, processes, serial
 from pruneinit.experiments.grid import Cell
+from pruneinit.experiments.work import Work
 from pruneinit.paper import study
 
 FASTER = 5  # times the cells a minute, at least
@@ -44,18 +52,51 @@ def main() -> None:
     chosen = [drawn.choice(group) for group in groups.values()]
     cells = [[_shortened(cell, arguments.images) for cell in bundle.cells] for bundle in chosen]
     run_together(cells[0][:2])  # reads the data, imports what is imported late
-    found = [compared(own) for own in cells]
+    speed = matmul_speed()
+    found = [compared(own, speed) for own in cells]
     together, alone = (sum(one[way] for one in found) for way in ("together, s", "alone, s"))
-    figures = [figure("time side by side / time one by one", together / alone, "x", 1 / FASTER)]
+    every = [cell for own in cells for cell in own]
+    in_turn = seconds_of(serial(cores()), every)
+    bundled = seconds_of(side_by_side(processes(cores()), arguments.beside), every)
+    figures = [
+        figure("one core: time side by side / time one by one", together / alone, "x", 1 / FASTER),
+        figure(f"{cores()} cores: time of processes with bundles / time one by one", bundled / in_turn, "x", 1 / FASTER,
+               in_turn=in_turn, bundled=bundled),
+    ]  # fmt: skip
     rows = judge(figures)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, 1 thread"
-    write_results("side_by_side", {"machine": machine, "bundles": found, "figures": figures}, commit)
-    header = ("network", "cells", "one by one", "side by side", "faster", "accuracies differ by, points (median, most)")
-    put_table("sweeps.md", header, [row(one) for one in found], f"Machine: {machine}.", commit, "beside")
-    print(*rows, sep="\n")
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    kept = {"machine": machine, "products, GFLOP/s": speed / 1e9, "bundles": found, "figures": figures}
+    write_results("side_by_side", kept, commit)
+    header = ("network", "sparsities", "one by one", "side by side", "faster", "floor of dense products",
+              "accuracies differ by, points (median, most)")  # fmt: skip
+    note = f"Eight cells each, one thread. Machine: {machine}, {speed / 1e9:.0f} GFLOP/s in one large product."
+    put_table("sweeps.md", header, [row(one) for one in found], note, commit, "beside")
+    put_table("sweeps.md", ("figure", "measured", "at most", "met"), rows, note, commit, "beside figures")
 
 
-def compared(cells: list[Cell]) -> dict[str, Any]:
+def matmul_speed(size: int = 2048, repeats: int = 5) -> float:
+    """Operations a second, a multiplication and an addition being two, of a float32 product of large matrices."""
+    a, b = torch.randn(2, size, size)
+    return 2.0 * size**3 / min(timed(lambda: a @ b) for _ in range(repeats + 1))
+
+
+def floor(cells: Sequence[Cell], speed: float) -> float:
+    """Seconds that the products of training these cells take if no zero is left out."""
+    recipe = cells[0].recipe
+    width, inner = recipe.width or 100, (recipe.depth or 3) - 2
+    # Forward, and back to weights and to inputs; nothing goes back to the images.
+    weights = 2 * 784 * width + 3 * inner * width * width + 3 * width * 10
+    return len(cells) * recipe.training.epochs * (recipe.train_images or 60_000) * 2 * weights / speed
+
+
+def seconds_of(executor: Executor, cells: Sequence[Cell]) -> float:
+    """How long an executor takes for all cells, with its start."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(Path(folder))
+        return timed(lambda: list(executor(cells, work)))
+
+
+def compared(cells: list[Cell], speed: float) -> dict[str, Any]:
     """Seconds of both ways, and how far their results differ."""
     seconds: list[float] = []
     results: list[list[Result]] = []
@@ -68,7 +109,9 @@ def compared(cells: list[Cell]) -> dict[str, Any]:
     recipe = cells[0].recipe
     found = {
         "depth": recipe.depth, "activation": recipe.activation, "cells": [str(cell) for cell in cells],
-        "together, s": seconds[0], "alone, s": seconds[1], "same survivors and divergences": same,
+        "sparsities": sorted({cell.recipe.sparsity for cell in cells}),
+        "together, s": seconds[0], "alone, s": seconds[1], "floor, s": floor(cells, speed),
+        "same survivors and divergences": same,
         "apart": apart, "beside": [result.beside for result in results[0]],
         "accuracies": [[result.test_accuracy for result in way] for way in results],
     }  # fmt: skip
@@ -83,10 +126,11 @@ def compared(cells: list[Cell]) -> dict[str, Any]:
 def row(found: dict[str, Any]) -> list[str]:
     return [
         f"{found['activation']}, depth {found['depth']}",
-        str(len(found["cells"])),
+        ", ".join(f"{sparsity:g}" for sparsity in found["sparsities"]),
         f"{found['alone, s']:.0f} s",
         f"{found['together, s']:.0f} s",
         f"{found['alone, s'] / found['together, s']:.1f} times",
+        f"{found['floor, s']:.0f} s",
         f"{statistics.median(found['apart']):.2f}, {max(found['apart']):.2f}",
     ]
 

@@ -42,6 +42,12 @@ def test_what_is_no_small_network_or_not_trained_by_sgd_stays_alone():
     assert not any(isinstance(one, Bundle) for one in bundles(grid.cells(), 4))
 
 
+def test_networks_of_unequal_widths_are_bundled_by_their_widths():
+    rows = {"one": {"model": "mlp-6-4", "depth": 5}, "other": {"model": "mlp-8-4", "depth": 5}}
+    found = bundles(Grid("g", {}, rows=rows, over={"sparsity": [0.1, 0.2]}).cells(), 4)
+    assert [len(one.cells) for one in found if isinstance(one, Bundle)] == [2, 2]
+
+
 def test_a_sweep_side_by_side_has_the_results_of_one_cell_after_another(tmp_path):
     alone = sweep(GRID, tmp_path / "alone", device="cpu")
     together = sweep(GRID, tmp_path / "together", executor=side_by_side(serial(), 5), device="cpu")

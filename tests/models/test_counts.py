@@ -94,6 +94,10 @@ def test_3xvgg16_has_three_times_as_many_convolutions_between_two_poolings() -> 
 def test_mlp() -> None:
     expected = (3072 * 50 + 50) + 2 * (50 * 50 + 50) + (50 * 10 + 10)
     assert count("mlp", depth=4, width=50) == expected
+    lenet = (3072 * 300 + 300) + (300 * 100 + 100) + (100 * 10 + 10)
+    assert count("mlp-300-100") == lenet
+    recurring = (3072 * 6 + 6) + (6 * 4 + 4) + (4 * 6 + 6) + (6 * 10 + 10)
+    assert count("mlp-6-4", depth=4) == recurring
 
 
 def test_vcnn() -> None:

@@ -76,6 +76,12 @@ def test_mlp_equals_a_plain_twin(depth: int, activation: str) -> None:
     torch.testing.assert_close(model(x), y)
 
 
+def test_recurring_widths_are_those_of_the_layers_in_turn() -> None:
+    model = build("mlp-6-4", input_shape=(1, 2, 2), classes=3, depth=5)
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    assert [(one.in_features, one.out_features) for one in linear] == [(4, 6), (6, 4), (4, 6), (6, 4), (4, 3)]
+
+
 def shifted_sum(x: Tensor, weight: Tensor, bias: Tensor, circular: bool) -> Tensor:
     """A 3x3 convolution as a sum of shifted images, [B, I, H, W] -> [B, O, H, W]."""
     _, _, rows, columns = x.shape

@@ -85,6 +85,8 @@ def test_unknown_names(name: str, hint: str) -> None:
         ("mlp", {"widht": 3}, "did you mean 'width'?"),
         ("mlp", {"depth": 0}, "depth must be a whole number of at least 1, got 0"),
         ("mlp", {"depth": 1, "width": -5}, "width must be"),
+        ("mlp-300-0", {}, "unknown model 'mlp-300-0'"),
+        ("mlp-300-100", {"width": 50}, "widths (300, 100) say how wide each layer is: leave out width 50"),
         ("vcnn", {"depth": 1}, "depth must be a whole number of at least 2, got 1"),
         ("vcnn", {"padding": "same"}, "unknown padding 'same': expected one of circular, zero"),
         ("vcnn", {"depth": 3, "reductions": 3}, "reductions must be at most the 2 convolutions, got 3"),

@@ -36,9 +36,10 @@ def data(validation: bool = True) -> Dataset:
     return Dataset("noise", split(30), split(20), ("dark", "light"), mean=(0.5,), std=(0.25,), validation=held)
 
 
-def network(seed: int, density: float, activation: str = "tanh") -> torch.nn.Module:
+def network(seed: int, density: float, activation: str = "tanh", widths: tuple[int, ...] = (16,)) -> torch.nn.Module:
     generator = torch.Generator().manual_seed(seed)
-    model = edge_of_chaos_(mlp((1, 3, 4), 2, depth=4, width=16, activation=activation), generator=generator)
+    model = mlp((1, 3, 4), 2, depth=4, widths=widths, activation=activation)
+    edge_of_chaos_(model, generator=generator)
     if density == 1.0:
         return model
     shapes = {name: found.shape for name, found in prunable(model).items()}
@@ -46,8 +47,8 @@ def network(seed: int, density: float, activation: str = "tanh") -> torch.nn.Mod
     return rescale_(sparsify_(model, masks))
 
 
-def networks(densities=DENSITIES, activation: str = "tanh") -> list[torch.nn.Module]:
-    return [network(seed, density, activation) for seed, density in enumerate(densities)]
+def networks(densities=DENSITIES, activation: str = "tanh", widths=(16,)) -> list[torch.nn.Module]:
+    return [network(seed, density, activation, widths) for seed, density in enumerate(densities)]
 
 
 def plain_twin(model, dataset, training, seed):
@@ -89,8 +90,9 @@ def plain_twin(model, dataset, training, seed):
     ids=["momentum", "plain, cosine", "nesterov, decay, smoothing"],
 )
 @pytest.mark.parametrize("densities", [DENSITIES, DENSITIES[2:]], ids=["dense products", "sparse products"])
-def test_each_network_is_what_plain_steps_in_float64_make_of_it(activation, changes, densities):
-    models, dataset = [model.double() for model in networks(densities, activation)], data()
+@pytest.mark.parametrize("widths", [(16,), (20, 9)], ids=["equal widths", "unequal widths"])
+def test_each_network_is_what_plain_steps_in_float64_make_of_it(activation, changes, densities, widths):
+    models, dataset = [model.double() for model in networks(densities, activation, widths)], data()
     trainings = [replace(SETTINGS, lr=lr, **changes) for lr in RATES[: len(models)]]
     twins = [plain_twin(copy.deepcopy(m), dataset, t, seed=3) for m, t in zip(models, trainings, strict=True)]
     train_side_by_side(models, dataset, trainings, seed=3)

@@ -166,7 +166,7 @@ def _pruned(recipe: Recipe) -> Recipe:
 def _shared(recipe: Recipe) -> tuple[object, ...] | None:
     """What recipes must have in common to be trained side by side; None where one can only be trained alone."""
     training = recipe.training
-    if recipe.model != "mlp" or not can_share(training):
+    if recipe.model.partition("-")[0] != "mlp" or not can_share(training):
         return None
     names = ("data", "validation", "train_images", "model", "depth", "width", "activation", "seed")
     return (*(getattr(recipe, name) for name in names), replace(training, lr=1.0))

@@ -45,8 +45,8 @@ class Recipe:
             `imagenet` or `folder:PATH`.
         validation: Share of the training images to hold out for validation, in [0, 1).
         train_images: How many of the training images that are left to learn from, drawn by the seed; unset are all.
-        model: Network: `mlp`, `vcnn` (`vcnn-2`: two strides first), `resnet32` (any 6n+2), `preact_resnet32`,
-            `vgg16`, `vgg16_bn`, `3xvgg16`, `wrn-28-10`.
+        model: Network: `mlp` (`mlp-300-100`: hidden widths, which recur in a deeper one), `vcnn` (`vcnn-2`: two
+            strides first), `resnet32` (any 6n+2), `preact_resnet32`, `vgg16`, `vgg16_bn`, `3xvgg16`, `wrn-28-10`.
         depth: Weight layers of an `mlp` or `vcnn`.
         width: Neurons, or channels of the first stage.
         activation: Activation, by name.

@@ -28,6 +28,7 @@ _FAMILIES: dict[str, Callable[..., nn.Module]] = {
 
 MODELS: tuple[str, ...] = (
     "mlp",
+    "mlp-300-100",
     "vcnn",
     "vcnn-2",
     *(f"{kind}{depth}" for kind in ("resnet", "preact_resnet") for depth in (20, 32, 44, 50, 56, 104, 110)),
@@ -39,6 +40,7 @@ MODELS: tuple[str, ...] = (
 
 _PATTERNS = (
     r"(?P<family>mlp|vcnn)",
+    r"(?P<family>mlp)-(?P<widths>[1-9]\d*(?:-[1-9]\d*)*)",
     r"(?P<family>vcnn)-(?P<reductions>[1-9]\d*)",
     r"(?P<family>resnet|preact_resnet)(?P<depth>\d+)?",
     r"(?:(?P<repeat>[1-9]\d*)x)?(?P<family>vgg)(?P<depth>\d+)(?P<batch_norm>_bn)?",
@@ -59,8 +61,8 @@ def build(
     """Build a network by its name.
 
     Args:
-        name: `mlp`, `vcnn`, `vcnn-2` (two `reductions`), `resnet32` and `preact_resnet32` (any 6n+2),
-            `vgg16`, `vgg16_bn`, `3xvgg16`, `wrn-28-10`; see `MODELS`.
+        name: `mlp`, `mlp-300-100` (`widths`, which recur), `vcnn`, `vcnn-2` (two `reductions`), `resnet32` and
+            `preact_resnet32` (any 6n+2), `vgg16`, `vgg16_bn`, `3xvgg16`, `wrn-28-10`; see `MODELS`.
         input_shape: (C, H, W) of an image.
         classes: Outputs.
         depth: Weight layers, where the name does not say; None is the family's default.
@@ -91,11 +93,17 @@ def build(
     return function(input_shape, classes, **values)
 
 
-def _parse(name: str) -> tuple[str, Mapping[str, int | bool]]:
+def _parse(name: str) -> tuple[str, Mapping[str, Any]]:
     for pattern in _PATTERNS:
         match = re.fullmatch(pattern, name)
         if match:
             found = {key: value for key, value in match.groupdict().items() if value is not None}
             family = found.pop("family")
-            return family, {key: True if key == "batch_norm" else int(value) for key, value in found.items()}
+            return family, {key: _value(key, text) for key, text in found.items()}
     raise unknown("model", name, MODELS)
+
+
+def _value(option: str, text: str) -> Any:
+    if option == "widths":
+        return tuple(map(int, text.split("-")))
+    return True if option == "batch_norm" else int(text)
