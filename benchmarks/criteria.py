@@ -1,6 +1,6 @@
 """What every criterion costs: its scoring against one plain forward and backward pass on the same batch.
 
-    python benchmarks/criteria.py [--images 100] [--repeats 7] [--threads 2] [--write]
+    python benchmarks/criteria.py [--images 100] [--repeats 7] [--threads 2] [--only NAME ...] [--write]
 
 Prints a table, writes `results/criteria.json` and the tables of `docs/criteria.md`, at other settings only with
 `--write`. A few minutes on two cores. The network is ResNet32 (width 16); seconds of public implementations are of that
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import os
 import platform
 import re
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from documents import parse, put_table, write_results
+from documents import PROJECT, parse, put_table, write_results
 from measure import figure, judge, keep_freed_memory, paired, timed
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,15 +40,20 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    arguments, commit = parse(parser)
+    parser.add_argument("--only", nargs="+", default=[], help="criteria to measure anew; of others the last is kept")
+    arguments, commit = parse(parser, places=("only",))
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     model = pi.models.build("resnet32", input_shape=(3, 32, 32), classes=10, width=16)
     x, y = torch.randn(arguments.images, 3, 32, 32), torch.randint(10, (arguments.images,))
-    judged = [criterion for criterion in criteria() if type(criterion).__name__ in RATIOS]
-    given_back = {type(c).__name__: cost(model, c, x, y, arguments.repeats)["ratio"] for c in judged}
+    before = json.loads((PROJECT / "results" / "criteria.json").read_text()) if arguments.only else {}
+    wanted = [c for c in criteria() if type(c).__name__ in arguments.only or not arguments.only]
+    judged = [criterion for criterion in wanted if type(criterion).__name__ in RATIOS]
+    given_back = before.get("ratios where it is given back", {}) | {
+        type(c).__name__: cost(model, c, x, y, arguments.repeats)["ratio"] for c in judged
+    }
     kept = keep_freed_memory()
-    measured = {type(c).__name__: cost(model, c, x, y, arguments.repeats) for c in criteria()}
+    measured = before.get("criteria", {}) | {type(c).__name__: cost(model, c, x, y, arguments.repeats) for c in wanted}
     figures = []
     for name, limit in RATIOS.items():
         found = measured[name]
@@ -104,8 +110,8 @@ def cost(model: nn.Module, criterion: Criterion, x: Tensor, y: Tensor, repeats: 
         masks, prepared = pi.select(pi.score(model, criterion, parts), 0.5), prepare(model, parts)
         score = lambda: prepared(masks)  # noqa: E731
         score()
+    passes = statistics.median(timed(plain) for _ in range(repeats))
     if (seconds := timed(score)) > SLOW:
-        passes = statistics.median(timed(plain) for _ in range(repeats))
         ratio = seconds / passes
     else:
         seconds, passes, ratio = paired(score, plain, repeats)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from pruneinit.diagnosis import Diagnosis, diagnose
     from pruneinit.errors import InputError
+    from pruneinit.exact_orthogonal import sparse_orthogonal_
     from pruneinit.forecasting import Forecast, forecast
     from pruneinit.initialize import delta_orthogonal_, edge_of_chaos_, mean_field_, orthogonal_
     from pruneinit.isometry import Isometry, approximate_isometry_, find_isometry, singular_values
@@ -79,6 +80,7 @@ _HOMES = {
     ),
     "diagnosis": ("Diagnosis", "diagnose"),
     "errors": ("InputError",),
+    "exact_orthogonal": ("sparse_orthogonal_",),
     "forecasting": ("Forecast", "forecast"),
     "initialize": ("delta_orthogonal_", "edge_of_chaos_", "mean_field_", "orthogonal_"),
     "isometry": ("Isometry", "approximate_isometry_", "find_isometry", "singular_values"),
@@ -143,6 +145,7 @@ __all__ = [
     "second_moments",
     "select",
     "singular_values",
+    "sparse_orthogonal_",
     "sparsify_",
     "stabilize_residuals_",
 ]

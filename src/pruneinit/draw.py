@@ -1,13 +1,20 @@
-"""Random values for one weight, at unit scale: Gaussian, orthogonal, delta-orthogonal."""
+"""Random values for one weight, at unit scale: Gaussian, orthogonal, delta-orthogonal, sparse orthogonal."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional
 
 from pruneinit.weights import Weight
+
+Mirrored = tuple[bool, bool]
+"""Whether the second half of the outputs is the first half negated, and the same of the inputs."""
+
+_FRUITLESS = 8  # rounds in a row that found no pair of rows with room for its turn
 
 
 def normal(shape: tuple[int, ...], generator: Generator, dtype: torch.dtype) -> Tensor:
@@ -31,20 +38,36 @@ def orthogonal(weight: Weight, generator: Generator, dtype: torch.dtype) -> Tens
         tensor([[1., 0.],
                 [0., 1.]], dtype=torch.float64)
     """
-    parts = 3 if weight.name.endswith("in_proj_weight") else weight.groups
-    if weight.out_dim == 1:
-        inputs, outputs, *taps = weight.shape
-        inputs //= parts
-    else:
-        outputs, inputs, *taps = weight.shape
-        outputs //= parts
-    columns = inputs * math.prod(taps)
-    scale = math.sqrt(max(outputs, columns) / weight.fan_in)
-    blocks = [
-        _haar(outputs, columns, generator, dtype).reshape(outputs, inputs, *taps).transpose(0, weight.out_dim)
-        for _ in range(parts)
-    ]
-    return scale * torch.cat(blocks)
+    return _of_matrices(weight, lambda rows, columns: _haar(rows, columns, generator, dtype))
+
+
+def sparse_orthogonal(
+    weight: Weight, kept: int, generator: Generator, dtype: torch.dtype, mirrored: Mirrored = (False, False)
+) -> Tensor:
+    """As `orthogonal`, with at most `kept` values that are not 0, spread evenly; where too few, some rows are empty.
+
+    Where outputs are mirrored, the second half of them are the first half's negatives, and where inputs are, so are
+    the columns of the second half; the matrix of one half is then the orthogonal one.
+
+    Example:
+        >>> weight = Weight("w", (4, 4), "linear", 4)
+        >>> values = sparse_orthogonal(weight, 8, torch.Generator().manual_seed(0), torch.float64)
+        >>> (values @ values.T).round(decimals=6).abs(), int(values.count_nonzero())
+        (tensor([[1., 0., 0., 0.],
+                [0., 1., 0., 0.],
+                [0., 0., 1., 0.],
+                [0., 0., 0., 1.]], dtype=torch.float64), 8)
+    """
+    parts, halves = _parts(weight), (1 + mirrored[0], 1 + mirrored[1])
+
+    def make(rows: int, columns: int) -> Tensor:
+        own = kept // parts // math.prod(halves)
+        matrix = _sparse(rows // halves[0], columns // halves[1], own, generator).to(dtype)
+        if mirrored[1]:
+            matrix = torch.cat([matrix, -matrix], 1) / math.sqrt(2)
+        return torch.cat([matrix, -matrix]) if mirrored[0] else matrix
+
+    return _of_matrices(weight, make)
 
 
 def delta_orthogonal(weight: Weight, generator: Generator, dtype: torch.dtype) -> Tensor:
@@ -66,10 +89,54 @@ def delta_orthogonal(weight: Weight, generator: Generator, dtype: torch.dtype) -
     return values
 
 
+def _parts(weight: Weight) -> int:
+    """How many matrices it has: one for each group or attention projection."""
+    return 3 if weight.name.endswith("in_proj_weight") else weight.groups
+
+
+def _of_matrices(weight: Weight, make: Callable[[int, int], Tensor]) -> Tensor:
+    """Values of variance 1 / fan-in from what makes matrices, outputs x inputs, of variance 1 / inputs."""
+    parts = _parts(weight)
+    if weight.out_dim == 1:
+        inputs, outputs, *taps = weight.shape
+        inputs //= parts
+    else:
+        outputs, inputs, *taps = weight.shape
+        outputs //= parts
+    columns = inputs * math.prod(taps)
+    blocks = [make(outputs, columns).reshape(outputs, inputs, *taps).transpose(0, weight.out_dim) for _ in range(parts)]
+    return math.sqrt(columns / weight.fan_in) * torch.cat(blocks)
+
+
 def _haar(rows: int, columns: int, generator: Generator, dtype: torch.dtype) -> Tensor:
-    """A random matrix with orthonormal rows or columns, whichever are fewer."""
+    """A random matrix with orthogonal rows or columns, whichever are fewer; its rows have the mean square length 1."""
     tall = normal((max(rows, columns), min(rows, columns)), generator, dtype)
     q, r = torch.linalg.qr(tall)
     # QR is unique up to signs: with a positive diagonal of r, q is uniform over the orthogonal matrices.
     uniform: Tensor = q * torch.where(r.diagonal() < 0, -1.0, 1.0).to(dtype)
-    return uniform if rows >= columns else uniform.T
+    return math.sqrt(max(rows, columns) / columns) * (uniform if rows >= columns else uniform.T)
+
+
+def _sparse(rows: int, columns: int, kept: int, generator: Generator) -> Tensor:
+    """As `_haar` with at most `kept` entries that are not 0: rows that share no column, turned in pairs (float64)."""
+    if rows > columns:
+        return math.sqrt(rows / columns) * _sparse(columns, rows, kept, generator).T
+    matrix = torch.zeros(rows, columns, dtype=torch.float64, device=generator.device)
+    own = torch.randperm(columns, generator=generator, device=generator.device)[:kept]
+    matrix[torch.arange(len(own), device=own.device) % rows, own] = normal((len(own),), generator, torch.float64)
+    matrix = functional.normalize(matrix, dim=1)
+    free, fruitless = kept - len(own), 0
+    while free and fruitless < _FRUITLESS:
+        # Turning two rows leaves them orthonormal, and both have the entries of either. Each round has disjoint pairs,
+        # so that all rows fill up alike; the last turns as many as there is room for.
+        order = torch.randperm(rows, generator=generator, device=generator.device)
+        pairs = order[: rows // 2 * 2].view(-1, 2)
+        used = matrix[pairs] != 0
+        more = 2 * used.any(1).sum(1) - used.sum((1, 2))
+        pairs, more = pairs[more.cumsum(0) <= free], more[more.cumsum(0) <= free]
+        angles = torch.rand(len(pairs), generator=generator, device=generator.device, dtype=torch.float64) * math.tau
+        turns = torch.stack([angles.cos(), -angles.sin(), angles.sin(), angles.cos()], 1).view(-1, 2, 2)
+        matrix[pairs] = turns @ matrix[pairs]
+        free -= int(more.sum())
+        fruitless = 0 if more.any() else fruitless + 1
+    return matrix

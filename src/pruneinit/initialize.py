@@ -67,7 +67,7 @@ def edge_of_chaos_(
         >>> round(model[0].weight.std().item() * 784**0.5, 2), model[0].bias.abs().max().item()  # sqrt(2), 0
         (1.41, 0.0)
     """
-    return mean_field_(model, *_edge(model, activation, sigma_b), generator=generator)
+    return mean_field_(model, *edge(model, activation, sigma_b), generator=generator)
 
 
 def mean_field_(model: nn.Module, sigma_w: float, sigma_b: float, *, generator: Generator | None = None) -> nn.Module:
@@ -94,7 +94,7 @@ def mean_field_(model: nn.Module, sigma_w: float, sigma_b: float, *, generator: 
     def draw(weight: Weight, generator: Generator, dtype: torch.dtype) -> Tensor:
         return normal(weight.shape, generator, dtype) * (sigma_w / math.sqrt(weight.fan_in))
 
-    return _initialize_(model, draw, sigma_w, sigma_b, generator)
+    return initialize_(model, draw, sigma_w, sigma_b, generator)
 
 
 def orthogonal_(
@@ -128,12 +128,12 @@ def orthogonal_(
         >>> torch.allclose(model.weight @ model.weight.T, torch.eye(4), atol=1e-6)
         True
     """
-    sigma_w, sigma_b = _edge(model, activation, sigma_b)
+    sigma_w, sigma_b = edge(model, activation, sigma_b)
 
     def draw(weight: Weight, generator: Generator, dtype: torch.dtype) -> Tensor:
         return sigma_w * orthogonal(weight, generator, dtype)
 
-    return _initialize_(model, draw, sigma_w, sigma_b, generator)
+    return initialize_(model, draw, sigma_w, sigma_b, generator)
 
 
 def delta_orthogonal_(
@@ -167,36 +167,31 @@ def delta_orthogonal_(
         >>> int(model.weight.count_nonzero()), bool((model.weight[:, :, 1, 1] != 0).all())
         (32, True)
     """
-    sigma_w, sigma_b = _edge(model, activation, sigma_b)
+    sigma_w, sigma_b = edge(model, activation, sigma_b)
 
     def draw(weight: Weight, generator: Generator, dtype: torch.dtype) -> Tensor:
         strided = any(n > 1 for n in getattr(owner(model, weight.name)[0], "stride", ()))
         centred = weight.kind == "conv" or (weight.kind == "conv_transpose" and not strided)
         return sigma_w * (delta_orthogonal if centred else orthogonal)(weight, generator, dtype)
 
-    return _initialize_(model, draw, sigma_w, sigma_b, generator)
+    return initialize_(model, draw, sigma_w, sigma_b, generator)
 
 
-def _edge(model: nn.Module, activation: ActivationSpec | None, sigma_b: float | None) -> tuple[float, float]:
+def edge(model: nn.Module, activation: ActivationSpec | None, sigma_b: float | None) -> tuple[float, float]:
+    """The sigma_w and sigma_b of the Edge of Chaos, with the activation read off the model where it is None."""
     phi = find_activation(model) if activation is None else resolved(activation)
     sigma_b = default_sigma_b(phi) if sigma_b is None else sigma_b
     return edge_of_chaos(phi, sigma_b).sigma_w, sigma_b
 
 
-def _initialize_(
-    model: nn.Module, draw: Draw, sigma_w: float, sigma_b: float, generator: Generator | None
-) -> nn.Module:
+def initialize_(model: nn.Module, draw: Draw, sigma_w: float, sigma_b: float, generator: Generator | None) -> nn.Module:
+    """Draw the weights by `draw` and the biases by `sigma_b`, and set normalisation to the identity, in place."""
     if check_number("sigma_w", sigma_w) == 0:
         raise InputError("sigma_w must be above 0, got 0")
     check_number("sigma_b", sigma_b)
     given, model = model, uncompiled(model)
     _refuse_changed(model)
-    # What the gates of a recurrent layer do to a signal is another theory.
-    weights = {name: weight for name, weight in prunable(model).items() if weight.kind != "recurrent"}
-    if not weights:
-        raise InputError(
-            "all weights of the model are recurrent, for which there is no Edge of Chaos here: leave them as they are"
-        )
+    weights = drawn(model)
     generator = generator or torch.default_generator
     with torch.no_grad():
         for name, weight in weights.items():
@@ -210,6 +205,16 @@ def _initialize_(
             if isinstance(module, _NORMS):
                 _reset_norm_(module)
     return given
+
+
+def drawn(model: nn.Module) -> dict[str, Weight]:
+    """What is drawn: what the gates of a recurrent layer do to a signal is another theory."""
+    weights = {name: weight for name, weight in prunable(model).items() if weight.kind != "recurrent"}
+    if not weights:
+        raise InputError(
+            "all weights of the model are recurrent, for which there is no Edge of Chaos here: leave them as they are"
+        )
+    return weights
 
 
 def _refuse_changed(model: nn.Module) -> None:

@@ -21,7 +21,7 @@ def test_every_packaged_grid_is_possible_and_has_distinct_cells(one, scale):
     assert len({cell.hash for cell in cells}) == len(cells) > 0
     assert {cell.recipe.seed for cell in cells} >= {0, 1, 2}
     assert one.folder(GRIDS, scale).name == grid.name
-    for model, depth, width in {(c.recipe.model, c.recipe.depth, 2) for c in cells}:
+    for model, depth, width in {(c.recipe.model, c.recipe.depth, c.recipe.width and 2) for c in cells}:
         build(model, input_shape=(3, 32, 32), classes=10, depth=depth, width=width)
 
 
@@ -73,7 +73,7 @@ def test_the_edge_study_begins_with_the_places_of_the_first_table_one_seed_over_
     first = [(c.recipe.activation, c.recipe.depth, c.recipe.sparsity) for c in cells if c.recipe.seed == 0]
     assert set(first[: len(grid.rows) * 3 * 2]) == {("tanh", 30, 0.95), ("tanh", 50, 0.95), ("relu", 30, 0.9)}
     assert {c.row for c in cells[: len(grid.rows) * 3 * 2]} == set(grid.rows)
-    assert cells[0].row == "snip"
+    assert [c.row for c in cells[:4]] == ["sparse orthogonal"] * 3 + ["snip"]
     seeds = [c.recipe.seed for c in cells[: len(cells) // 5]]
     assert list(dict.fromkeys(seeds)) == [0, 1, 2, 3, 4]  # further seeds of these places, before the other places
 
@@ -82,7 +82,7 @@ def test_the_rows_of_the_edge_study_rescale_between_rounds_as_they_do_at_the_end
     recipes = [cell.recipe for cell in STUDIES["edge"].grid("small").cells()]
     assert all(recipe.rescale_between in ("none", recipe.rescale) for recipe in recipes)
     assert {recipe.rescale for recipe in recipes} == {"none", "formula", "layer", "neuron"}
-    assert {recipe.init for recipe in recipes} == {"edge", "orthogonal"}
+    assert {recipe.init for recipe in recipes} == {"edge", "orthogonal", "sparse_orthogonal"}
     assert not any(recipe.activation == "relu" and recipe.rescale == "formula" for recipe in recipes)
 
 

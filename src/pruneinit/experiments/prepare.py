@@ -15,6 +15,7 @@ import pruneinit
 from pruneinit.calibration import Targets
 from pruneinit.data import Dataset, batches
 from pruneinit.errors import InputError
+from pruneinit.exact_orthogonal import sparse_orthogonal_
 from pruneinit.experiments.offered import criterion
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.initialize import delta_orthogonal_, edge_of_chaos_, mean_field_, orthogonal_
@@ -62,6 +63,11 @@ def network(recipe: Recipe, dataset: Dataset) -> nn.Module:
             orthogonal_(model, activation, sigma_b=recipe.sigma_b, generator=generator)
         elif recipe.init == "delta_orthogonal":
             delta_orthogonal_(model, activation, sigma_b=recipe.sigma_b, generator=generator)
+        elif recipe.init == "sparse_orthogonal":
+            scope = "layer" if recipe.scope == "global" else recipe.scope
+            sparse_orthogonal_(
+                model, activation, sparsity=recipe.sparsity, scope=scope, sigma_b=recipe.sigma_b, generator=generator
+            )
         elif recipe.init == "gaussian" and recipe.sigma_w is not None:
             mean_field_(model, recipe.sigma_w, recipe.sigma_b or 0.0, generator=generator)
         return model

@@ -22,7 +22,7 @@ RESULTS_VERSION = 1
 initialisation, a score, the order of random draws, the training), so that results of before are not taken for those of
 now: their folders keep their names, and the same recipe gets a new one."""
 
-Init = Literal["default", "edge", "gaussian", "orthogonal", "delta_orthogonal"]
+Init = Literal["default", "edge", "gaussian", "orthogonal", "delta_orthogonal", "sparse_orthogonal"]
 Residuals = Literal["plain", "stable"]
 MYPY = False  # true to mypy, which knows no types made at run time; jsonargparse takes TYPE_CHECKING for true too
 if MYPY:  # noqa: SIM108  # in one line it would be no type
@@ -51,10 +51,11 @@ class Recipe:
         width: Neurons, or channels of the first stage.
         activation: Activation, by name.
         init: Initialisation: `default` (PyTorch's), `edge` (Gaussian on the Edge of Chaos), `gaussian` (with
-            `sigma_w`, `sigma_b`), `orthogonal` or `delta_orthogonal` (on the Edge of Chaos).
+            `sigma_w`, `sigma_b`), `orthogonal` or `delta_orthogonal` (on the Edge of Chaos), or `sparse_orthogonal`,
+            sparse as the recipe says by layer, unless `scope` names another rule: `magnitude` then removes the zeros.
         sigma_w: Weight scale σ_w of `gaussian`.
-        sigma_b: Bias scale σ_b of `edge` and the orthogonal ones (unset is the activation's own) and of `gaussian`
-            (unset is 0).
+        sigma_b: Bias scale σ_b of `edge` and the orthogonal ones (unset is the activation's own, for the sparse one 0
+            if it can be) and of `gaussian` (unset is 0).
         residuals: `stable` divides each residual branch by the square root of their number (Stable ResNet).
         criterion: What to prune by, `snip` being SBP and `magnitude` MBP; with `none` the run is dense.
         sparsity: Fraction of the prunable weights to remove, in [0, 1).
@@ -136,6 +137,8 @@ class Recipe:
             )
         if self.sigma_b is not None and self.init == "default":
             raise InputError(f"sigma_b={self.sigma_b} would be ignored by init='default'; leave it out")
+        if self.init == "sparse_orthogonal" and self.criterion == "none":
+            raise InputError("init='sparse_orthogonal' needs something pruned: set criterion='magnitude'")
         for name in ("rescale", "rescale_between", "sanity"):
             if self.criterion == "none" and getattr(self, name) != "none":
                 raise InputError(f"{name}={getattr(self, name)!r} needs something pruned, got criterion='none'")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from pruneinit.experiments.grid import Cell, Grid
@@ -20,60 +20,74 @@ from pruneinit.paper.texts import texts
 from pruneinit.report.montage import montage
 from pruneinit.report.words import NOTHING
 
-TITLE = texts("edge")["title"]
 TRAINS = 80.0
 """A network trains where its test accuracy is above this, in percent."""
-_BY = ("activation", "init")
 _PLACES = ("depth", "sparsity")
 # Where rescaling between rounds was first tried, on Gaussian weights: docs/rescaling.md.
 _FIRST = (("tanh", 30, 0.95), ("tanh", 50, 0.95), ("relu", 30, 0.9))
 
 
-def figure(found: Sequence[Entry], reported: Sequence[Reported]) -> str:
-    """A map of rows and places for each activation and initialisation."""
-    return row_maps(found, title=TITLE, places=_PLACES, by=_BY)
+@dataclass(frozen=True)
+class Maps:
+    """How it is shown which rows train at which places, places being depths and sparsities.
 
+    Attributes:
+        title: Of the drawing.
+        by: Axes: each combination of their values is a network with a map and a table of its own.
+    """
 
-def table(found: Sequence[Entry], rest: Sequence[Reported] = ()) -> str:
-    """Every mean: a table for each activation and initialisation."""
-    parts = [summary(found)]
-    for values, here in _networks(found).items():
-        parts.append(f"{', '.join(values)}, ours, last epoch:\n\n" + pivot(here, across="sparsity", down="depth"))
-    return "\n\n".join(parts)
+    title: str
+    by: tuple[str, ...]
 
+    def figure(self, found: Sequence[Entry], reported: Sequence[Reported]) -> str:
+        """A map of rows and places for each network."""
+        return row_maps(found, title=self.title, places=_PLACES, by=self.by)
 
-def summary(found: Sequence[Entry], rest: Sequence[Reported] = ()) -> str:
-    """For each row how many of the measured places train, of each activation and initialisation."""
-    networks = _networks(found)
-    lines = []
-    for row in dict.fromkeys(entry.row for entry in found):
-        line = [row or NOTHING]
-        for here in networks.values():
-            means = [entry.last.mean for entry in here if entry.row == row and entry.last is not None]
-            line.append(f"{sum(mean > TRAINS for mean in means)} of {len(means)}" if means else NOTHING)
-        lines.append(line)
-    said = f"Places (depth and sparsity) with a mean test accuracy above {TRAINS:g} %:"
-    return f"{said}\n\n" + markdown(["row", *(", ".join(values) for values in networks)], lines)
+    def table(self, found: Sequence[Entry], rest: Sequence[Reported] = ()) -> str:
+        """Every mean: a table for each network."""
+        parts = [self.summary(found)]
+        for values, here in self._networks(found).items():
+            parts.append(f"{', '.join(values)}, ours, last epoch:\n\n" + pivot(here, across="sparsity", down="depth"))
+        return "\n\n".join(parts)
 
+    def summary(self, found: Sequence[Entry], rest: Sequence[Reported] = ()) -> str:
+        """For each row how many of the measured places train, of each network."""
+        networks = self._networks(found)
+        lines = []
+        for row in dict.fromkeys(entry.row for entry in found):
+            line = [row or NOTHING]
+            for here in networks.values():
+                means = [entry.last.mean for entry in here if entry.row == row and entry.last is not None]
+                line.append(f"{sum(mean > TRAINS for mean in means)} of {len(means)}" if means else NOTHING)
+            lines.append(line)
+        said = f"Places (depth and sparsity) with a mean test accuracy above {TRAINS:g} %:"
+        return f"{said}\n\n" + markdown(["row", *(", ".join(values) for values in networks)], lines)
 
-def remarks(found: Sequence[Entry]) -> list[str]:
-    """The rows that train at most places, of those that have been measured wherever any row has."""
-    said = []
-    for values, here in _networks(found).items():
-        known: dict[str, dict[tuple[Any, ...], float]] = {}
-        for entry in here:
-            if entry.last is not None:
-                known.setdefault(entry.row or NOTHING, {})[tuple(entry.axes[axis] for axis in _PLACES)] = (
-                    entry.last.mean
-                )
-        most = max((len(places) for places in known.values()), default=0)
-        whole = {row: places for row, places in known.items() if len(places) == most}
-        counts = {row: sum(mean > TRAINS for mean in places.values()) for row, places in whole.items()}
-        best = sorted(counts, key=lambda row: -counts[row])[:3]
-        if best:
-            told = ", ".join(f"{row!r} ({counts[row]})" for row in best)
-            said.append(f"{', '.join(values)}: of {most} places, most train with {told}.")
-    return said
+    def remarks(self, found: Sequence[Entry]) -> list[str]:
+        """The rows that train at most places, of those that have been measured wherever any row has."""
+        said = []
+        for values, here in self._networks(found).items():
+            known: dict[str, dict[tuple[Any, ...], float]] = {}
+            for entry in here:
+                if entry.last is not None:
+                    known.setdefault(entry.row or NOTHING, {})[tuple(entry.axes[axis] for axis in _PLACES)] = (
+                        entry.last.mean
+                    )
+            most = max((len(places) for places in known.values()), default=0)
+            whole = {row: places for row, places in known.items() if len(places) == most}
+            counts = {row: sum(mean > TRAINS for mean in places.values()) for row, places in whole.items()}
+            best = sorted(counts, key=lambda row: -counts[row])[:3]
+            if best:
+                told = ", ".join(f"{row!r} ({counts[row]})" for row in best)
+                said.append(f"{', '.join(values)}: of {most} places, most train with {told}.")
+        return said
+
+    def _networks(self, found: Sequence[Entry]) -> dict[tuple[str, ...], list[Entry]]:
+        """The entries by network."""
+        groups: dict[tuple[str, ...], list[Entry]] = {}
+        for entry in found:
+            groups.setdefault(tuple(str(entry.axes[axis]) for axis in self.by), []).append(entry)
+        return groups
 
 
 def order(grid: Grid) -> Callable[[Cell], Any]:
@@ -82,17 +96,9 @@ def order(grid: Grid) -> Callable[[Cell], Any]:
 
     def key(cell: Cell) -> Any:
         place = (cell.recipe.activation, cell.recipe.depth, cell.recipe.sparsity)
-        return cell.recipe.init != "edge" or place not in _FIRST, rest(cell)
+        return cell.recipe.init == "orthogonal" or place not in _FIRST, rest(cell)
 
     return key
-
-
-def _networks(found: Sequence[Entry]) -> dict[tuple[str, ...], list[Entry]]:
-    """The entries by activation and initialisation."""
-    groups: dict[tuple[str, ...], list[Entry]] = {}
-    for entry in found:
-        groups.setdefault(tuple(str(entry.axes[axis]) for axis in _BY), []).append(entry)
-    return groups
 
 
 class Edge(Study):
@@ -122,13 +128,24 @@ class Edge(Study):
         )
 
 
+_MAPS = Maps(texts("edge")["title"], by=("activation", "init"))
 EDGE = Edge(
     **texts("edge"),
-    figure=figure,
-    table=table,
-    summary=summary,
-    remarks=remarks,
+    figure=_MAPS.figure,
+    table=_MAPS.table,
+    summary=_MAPS.summary,
+    remarks=_MAPS.remarks,
     order={"small": order, "paper": order},
     beside=9,  # three networks at three learning rates each, which are pruned once
     measure=True,
+)
+
+_DEEP = Maps(texts("edge-mnist")["title"], by=("activation", "model"))
+EDGE_MNIST = Study(
+    **texts("edge-mnist"),
+    figure=_DEEP.figure,
+    table=_DEEP.table,
+    summary=_DEEP.summary,
+    remarks=_DEEP.remarks,
+    beside=9,
 )

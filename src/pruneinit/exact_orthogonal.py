@@ -1,0 +1,122 @@
+"""Weights that are sparse and orthogonal at once, for networks that are deep and sparse."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from pruneinit.densities import RULES, counts
+from pruneinit.detect import find_activation
+from pruneinit.draw import Mirrored, sparse_orthogonal
+from pruneinit.errors import InputError, check_sparsity, unknown
+from pruneinit.initialize import drawn, edge, initialize_
+from pruneinit.meanfield import Activation, ActivationSpec, NoEdgeOfChaos
+from pruneinit.meanfield import activation as resolved
+from pruneinit.weights import Weight
+
+
+def sparse_orthogonal_(
+    model: nn.Module,
+    activation: ActivationSpec | None = None,
+    *,
+    sparsity: float,
+    scope: str = "layer",
+    mirrored: bool | None = None,
+    sigma_b: float | None = None,
+    generator: Generator | None = None,
+) -> nn.Module:
+    """As `orthogonal_` with most entries 0, in place: layers that are sparse *and* exactly orthogonal.
+
+    What pruning leaves of an orthogonal matrix is orthogonal no more, and of a Gaussian one still less: deep in a
+    sparse network all inputs look alike. Here the sparse matrix is made orthogonal from the start, by random Givens
+    rotations of rows that share no column (Nowak, Gniecki, Szatkowski, Tabor, "Sparser, Better, Deeper, Stronger:
+    Improving Static Sparse Training with Exact Orthogonal Initialization", 2024), spread evenly over rows. Prune it by
+    `Magnitude()` to the same sparsity, which removes zeros alone.
+
+    ReLU is no isometry after an orthogonal matrix either. With `mirrored`, the second half of a layer's neurons has the
+    weights of the first half negated, and the next layer takes their difference, φ(z) - φ(-z) = a z for ReLU, leaky
+    ReLU, GELU and SiLU: the network starts as a linear one of half the width, orthogonal at any depth (Balduzzi et al.,
+    "The Shattered Gradients Problem", 2017; Burkholz, Dubatovka, "Initialization of ReLUs for Dynamical Isometry",
+    2019), and training takes the halves apart. The scale is then √2 / a, so that nothing grows or shrinks.
+
+    Args:
+        model: Any module; with `mirrored` one whose weights are listed in the order in which they run.
+        activation: As in `edge_of_chaos_`.
+        sparsity: The fraction of the weights that are 0, in [0, 1). Up to a few entries more are 0 where no rotation
+            fits in. Of a weight that keeps fewer entries than its rows, some rows are empty.
+        scope: How it is shared out: `"layer"`, `"uniform+"`, `"erk"` or `"igq"`, as in `select`.
+        mirrored: None for those activations of which φ(z) - φ(-z) is linear and that are not odd, which have it.
+        sigma_b: Standard deviation of the biases, 0 where mirrored. None: 0 if the activation has an edge there, as
+            those near which the network is an isometry have; otherwise as in `edge_of_chaos_`.
+        generator: As in `edge_of_chaos_`.
+
+    Returns:
+        `model`.
+
+    Raises:
+        InputError: As in `edge_of_chaos_`; a sparsity or scope that there is not; or mirrored an activation of which
+            φ(z) - φ(-z) is not linear, a `sigma_b` above 0, groups, or an odd number of neurons or channels.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8))
+        >>> model = sparse_orthogonal_(model, sparsity=0.75, generator=torch.Generator().manual_seed(0))
+        >>> torch.allclose(model[2].weight @ model[2].weight.T, torch.eye(8), atol=1e-6)
+        True
+        >>> int(model[2].weight.count_nonzero())
+        16
+    """
+    check_sparsity(sparsity)
+    if scope not in RULES:
+        raise unknown("scope", scope, RULES)
+    phi = find_activation(model) if activation is None else resolved(activation)
+    slope = _difference_slope(phi)
+    if mirrored is None:
+        mirrored = slope is not None
+    if mirrored and (slope is None or sigma_b):
+        why = "needs sigma_b=0" if slope is not None else "needs an activation with phi(z) - phi(-z) linear, as ReLU"
+        raise InputError(f"a mirrored network {why}: leave out mirrored, or set it to False")
+    if mirrored and slope is not None:
+        sigma_w, sigma_b = math.sqrt(2) / slope, 0.0
+    else:
+        sigma_w, sigma_b = _without_biases(model, phi) if sigma_b is None else edge(model, phi, sigma_b)
+    weights = drawn(model)
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    sizes = {name: weight.numel for name, weight in weights.items()}
+    kept = counts(scope, shapes, round((1 - sparsity) * sum(sizes.values())), sizes)
+    first, last = next(iter(weights)), next(reversed(weights))
+    halves = {name: (mirrored and name != last, mirrored and name != first) for name in weights}
+    for name, weight in weights.items():
+        _check_halves(weight, halves[name])
+
+    def draw(weight: Weight, generator: Generator, dtype: torch.dtype) -> Tensor:
+        return sigma_w * sparse_orthogonal(weight, kept[weight.name], generator, dtype, halves[weight.name])
+
+    return initialize_(model, draw, sigma_w, sigma_b, generator)
+
+
+def _without_biases(model: nn.Module, phi: Activation) -> tuple[float, float]:
+    try:
+        return edge(model, phi, 0.0)
+    except NoEdgeOfChaos:
+        return edge(model, phi, None)
+
+
+def _difference_slope(phi: Activation) -> float | None:
+    """The a of φ(z) - φ(-z) = a z; None where it is not linear, or φ is odd, so that nothing is gained by it."""
+    z = np.linspace(0.1, 4.0, 40)
+    up, down = phi.function(z), phi.function(-z)
+    slopes = (up - down) / z
+    odd = np.allclose(up, -down, rtol=1e-6, atol=0)
+    return None if odd or not slopes[0] or not np.allclose(slopes, slopes[0], rtol=1e-6) else float(slopes[0])
+
+
+def _check_halves(weight: Weight, mirrored: Mirrored) -> None:
+    outputs, inputs = weight.shape[weight.out_dim], weight.shape[1 - weight.out_dim]
+    if any(mirrored) and weight.groups > 1:
+        raise InputError(f"{weight.name} has groups, which cannot be mirrored: set mirrored=False")
+    for number, halved, what in ((outputs, mirrored[0], "outputs"), (inputs, mirrored[1], "inputs")):
+        if halved and number % 2:
+            raise InputError(f"{weight.name} has {number} {what}, which have no halves to mirror: set mirrored=False")

@@ -1,0 +1,155 @@
+"""Weights that are sparse and orthogonal at once."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from pruneinit.criteria import Magnitude
+from pruneinit.errors import InputError
+from pruneinit.exact_orthogonal import sparse_orthogonal_
+from pruneinit.meanfield import edge_of_chaos
+from pruneinit.models import mlp
+from pruneinit.pruning import prune
+from pruneinit.survivors import sparsify_
+from pruneinit.trainability import effective_rank
+from pruneinit.weights import prunable
+
+ACTIVATIONS = {"relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(0.2), "gelu": nn.GELU(), "silu": nn.SiLU()}
+
+
+def seed(n=0):
+    return torch.Generator().manual_seed(n)
+
+
+def network(depth=6, width=32, activation="tanh", inputs=12, classes=4):
+    return mlp((1, 1, inputs), classes, depth=depth, width=width, activation=activation).double()
+
+
+def weights(model):
+    return {name: model.get_parameter(name).detach() for name in prunable(model)}
+
+
+@given(
+    rows=st.integers(1, 40), columns=st.integers(1, 40), sparsity=st.floats(0, 0.99), number=st.integers(0, 2**31 - 1)
+)
+def test_rows_or_columns_are_orthogonal_and_no_more_is_kept_than_asked(rows, columns, sparsity, number):
+    layer = nn.Linear(columns, rows).double()
+    sparse_orthogonal_(layer, "linear", sparsity=sparsity, generator=seed(number))
+    w, kept = layer.weight.detach(), round((1 - sparsity) * layer.weight.numel())
+    small = w if rows <= columns else w.T
+    scale = max(rows, columns) / columns  # each output keeps the mean square of its inputs
+    gram = small @ small.T
+    filled = torch.diag(small.count_nonzero(1) > 0).double()
+    torch.testing.assert_close(gram, scale * filled, rtol=0, atol=1e-6)
+    assert int(w.count_nonzero()) <= kept
+    assert int(w.count_nonzero()) >= min(kept, max(rows, columns))
+    assert int(filled.sum()) == min(kept, rows, columns)
+
+
+@pytest.mark.parametrize("sparsity", [0.5, 0.9, 0.95])
+def test_nearly_as_much_is_kept_as_asked_and_evenly(sparsity):
+    layer = sparse_orthogonal_(nn.Linear(100, 100), "linear", sparsity=sparsity, generator=seed())
+    kept = (1 - sparsity) * 100 * 100
+    assert 0.97 * kept <= int(layer.weight.count_nonzero()) <= kept
+    rows = layer.weight.count_nonzero(1)
+    assert int(rows.max()) <= 4 * int(rows.min())
+
+
+def test_of_a_dense_layer_everything_is_kept():
+    layer = sparse_orthogonal_(nn.Linear(16, 16), "linear", sparsity=0.0, generator=seed())
+    assert int(layer.weight.count_nonzero()) == 256
+
+
+def test_magnitude_removes_zeros_alone():
+    model = sparse_orthogonal_(network(), sparsity=0.8, generator=seed())
+    before = weights(model)
+    masks = prune(model, Magnitude(), sparsity=0.8, scope="layer")
+    for name, w in before.items():
+        assert not bool((w[~masks[name]] != 0).any())
+    x = torch.randn(5, 1, 1, 12, dtype=torch.float64)
+    torch.testing.assert_close(sparsify_(network_like(model), masks)(x), model(x))
+
+
+def network_like(model):
+    copy = network()
+    copy.load_state_dict(model.state_dict())
+    return copy
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_mirrored_network_starts_as_a_linear_isometry_of_half_the_width(activation):
+    act = ACTIVATIONS[activation]
+    layers = [nn.Linear(12, 32), act]
+    for _ in range(20):
+        layers += [nn.Linear(32, 32), act]
+    model = nn.Sequential(*layers, nn.Linear(32, 16)).double()
+    sparse_orthogonal_(model, act, sparsity=0.7, generator=seed())
+    x = torch.randn(12, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(model, x)
+    torch.testing.assert_close(jacobian @ x, model(x), rtol=1e-6, atol=1e-8)
+    spectrum = torch.linalg.svdvals(jacobian)
+    assert float(spectrum[0] / spectrum[-1]) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_deep_in_a_sparse_network_every_direction_gets_through(activation):
+    """Where of the same share of Gaussian weights on the Edge of Chaos one direction is left."""
+    x = 0.1 * torch.randn(12, generator=seed(), dtype=torch.float64)
+
+    def directions(model):
+        return effective_rank(torch.autograd.functional.jacobian(lambda x: model(x[None])[0], x))
+
+    deep = sparse_orthogonal_(network(depth=60, activation=activation), sparsity=0.85, generator=seed())
+    gaussian = network(depth=60, activation=activation)
+    scale, drawn = edge_of_chaos(activation, 0.0).sigma_w / math.sqrt(0.15), seed()
+    with torch.no_grad():
+        for name, w in weights(gaussian).items():
+            values, kept = torch.randn(w.shape, generator=drawn), torch.rand(w.shape, generator=drawn) < 0.15
+            gaussian.get_parameter(name).copy_(values * kept * scale / math.sqrt(w.shape[1]))
+            gaussian.get_submodule(name[:-7]).bias.zero_()
+    assert directions(deep) > 2.5  # of four outputs
+    assert not directions(gaussian) > 1.5
+
+
+def test_convolutions_are_orthogonal_over_channels_and_taps():
+    conv = sparse_orthogonal_(nn.Conv2d(8, 16, 3).double(), "linear", sparsity=0.9, generator=seed())
+    matrix = conv.weight.detach().flatten(1)
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(16, dtype=torch.float64), rtol=0, atol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_others():
+    first, same, other = (weights(sparse_orthogonal_(network(), sparsity=0.9, generator=seed(n))) for n in (1, 1, 2))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_erk_gives_small_layers_more():
+    model = sparse_orthogonal_(network(width=64), sparsity=0.9, scope="erk", generator=seed())
+    density = {name: float((w != 0).double().mean()) for name, w in weights(model).items()}
+    assert density["fc6.weight"] > density["fc3.weight"]
+
+
+@pytest.mark.parametrize(
+    "model, options, message",
+    [
+        (network(), {"sparsity": 1.0}, "sparsity must be in"),
+        (network(), {"sparsity": 0.5, "scope": "erkk"}, "erk"),
+        (network(), {"sparsity": 0.5, "mirrored": True}, "needs an activation with"),
+        (network(activation="relu"), {"sparsity": 0.5, "mirrored": True, "sigma_b": 0.1}, "needs sigma_b=0"),
+        (network(activation="relu", width=31), {"sparsity": 0.5}, "31 outputs, which have no halves to mirror"),
+        (
+            nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.ReLU(), nn.Conv2d(4, 4, 3)),
+            {"sparsity": 0.5},
+            "0.weight has groups",
+        ),
+    ],
+)
+def test_refused(model, options, message):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(InputError, match=message):
+        sparse_orthogonal_(model, **options)
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in before.items())
