@@ -9,7 +9,7 @@ import pytest
 from pruneinit.cli import main
 from pruneinit.errors import InputError
 from pruneinit.experiments.grid import Grid
-from pruneinit.paper import STUDIES, Budget, Means, parse_budget, reproduce, write_results_page
+from pruneinit.paper import STUDIES, Budget, Means, reproduce, write_results_page
 from pruneinit.paper.order import extremes_first
 from pruneinit.paper.study import Study
 from pruneinit.paper.vcnn import VCNN
@@ -122,12 +122,6 @@ def test_values_to_choose_from_come_together():
     grid = Grid("g", {"validation": 0.1}, {}, {"depth": [1, 9], "training.lr": [0.1, 0.2]}, "training.lr")
     cells = sorted(grid.cells(), key=extremes_first(grid))
     assert [(c.axes["depth"], c.axes["training.lr"]) for c in cells] == [(1, 0.1), (1, 0.2), (9, 0.1), (9, 0.2)]
-
-
-@pytest.mark.parametrize("text", ["20", "min", "-3s", "2 hours", "", "1e3s"])
-def test_a_budget_that_is_no_time_is_refused(text):
-    with pytest.raises(InputError, match="budget must be a time as 90s, 20min or 2h"):
-        parse_budget(text)
 
 
 def test_the_densities_are_counted_and_drawn(tmp_path, monkeypatch):
