@@ -168,6 +168,25 @@ def current_masks(model: nn.Module) -> Masks:
     return Masks(found)
 
 
+def chosen_masks(model: nn.Module, masks: Masks | None) -> Masks:
+    """The masks that are given, or those of a sparsified model where none are.
+
+    Raises:
+        InputError: None are given for a dense model, or they are of another model.
+
+    Example:
+        >>> chosen_masks(nn.Linear(2, 2), None)
+        Traceback (most recent call last):
+        ...
+        pruneinit.errors.InputError: the model is dense: pass the masks that it is to be pruned with, or ...
+    """
+    chosen = current_masks(model) if masks is None else masks
+    if masks is None and not chosen:
+        raise InputError("the model is dense: pass the masks that it is to be pruned with, or sparsify_ it first")
+    check_masks(chosen, {name: found.shape for name, found in listed(model).items()})
+    return chosen
+
+
 def tap_energy(tensor: Tensor) -> Tensor:
     """The mean square of a weight tensor, per kernel tap for convolutions, in float32.
 
