@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -9,6 +10,7 @@ import pytest
 from pruneinit.cli import main
 from pruneinit.errors import InputError
 from pruneinit.experiments.grid import Grid
+from pruneinit.experiments.progress import Watch
 from pruneinit.paper import STUDIES, Budget, Means, reproduce, write_results_page
 from pruneinit.paper.order import extremes_first
 from pruneinit.paper.study import Study
@@ -93,11 +95,13 @@ def test_results_of_another_version_are_left_out_counted_and_kept(tmp_path):
 
 
 def test_what_an_interrupted_call_left_is_gathered(tmp_path):
-    def interrupt(now, cell, result):
-        raise KeyboardInterrupt
+    class Interrupted(Watch):
+        def result(self, now, cell, result):
+            raise KeyboardInterrupt
 
+    means = replace(means_of(Budget(1e9)), following=lambda name, *sweep: nullcontext(Interrupted(*sweep)))
     with pytest.raises(KeyboardInterrupt):
-        reproduce(TINY, tmp_path, replace(means_of(Budget(1e9)), on_result=interrupt))
+        reproduce(TINY, tmp_path, means)
     assert not (tmp_path / "vcnn" / "cells.jsonl").exists()
     again = reproduce(TINY, tmp_path, None)
     assert again.findings.done == 1
@@ -176,3 +180,11 @@ def test_the_command_draws_again_and_writes_the_page_of_all_studies(tmp_path, ca
     page = tmp_path / "docs" / "results.md"
     assert main(["reproduce", "docs", "--out", str(tmp_path), "--page", str(page)]) == 0
     assert "Not computed yet: densities (small)" in page.read_text()
+
+
+def test_the_command_tells_each_cell_as_a_sweep_does(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Study, "grid", lambda self, scale: Grid("vcnn", SHARED, ROWS, {"depth": [3]}))
+    assert main(["reproduce", "vcnn", "--workers", "1", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = [re.match(r"(./3) .*: test accuracy [\d.]+%, [\d.]+ s(; about .* left)?$", line) for line in lines[:3]]
+    assert [(found[1], bool(found[2])) for found in told] == [("1/3", True), ("2/3", True), ("3/3", False)]
