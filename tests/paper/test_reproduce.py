@@ -12,7 +12,7 @@ from pruneinit.errors import InputError
 from pruneinit.experiments.grid import Grid
 from pruneinit.experiments.progress import Watch
 from pruneinit.paper import STUDIES, Budget, Means, reproduce, write_results_page
-from pruneinit.paper.order import extremes_first
+from pruneinit.paper.order import extremes_first, seed_by_seed
 from pruneinit.paper.study import Study
 from pruneinit.paper.vcnn import VCNN
 
@@ -122,9 +122,12 @@ def test_the_corners_of_a_grid_come_first_and_further_seeds_last():
     assert [cell.axes["seed"] for cell in cells] == [0] * 10 + [1] * 10
 
 
-def test_values_to_choose_from_come_together():
-    grid = Grid("g", {"validation": 0.1}, {}, {"depth": [1, 9], "training.lr": [0.1, 0.2]}, "training.lr")
-    cells = sorted(grid.cells(), key=extremes_first(grid))
+@pytest.mark.parametrize("order", [extremes_first, seed_by_seed()], ids=["extremes first", "seed by seed"])
+@pytest.mark.parametrize("axes", [["depth", "training.lr"], ["training.lr", "depth"]], ids=["rate last", "rate first"])
+def test_values_to_choose_from_come_together(order, axes):
+    over = {"depth": [1, 9], "training.lr": [0.1, 0.2]}
+    grid = Grid("g", {"validation": 0.1}, {}, {axis: over[axis] for axis in axes}, "training.lr")
+    cells = sorted(grid.cells(), key=order(grid))
     assert [(c.axes["depth"], c.axes["training.lr"]) for c in cells] == [(1, 0.1), (1, 0.2), (9, 0.1), (9, 0.2)]
 
 
