@@ -220,12 +220,6 @@ def test_a_model_that_runs_none_of_its_layers_is_told_so(pruned):
     assert "weight" in str(found)
 
 
-@pytest.mark.parametrize("masks", ["x", {"0.weight": torch.ones(16, 8).bool()}])
-def test_what_is_no_masks_is_refused(masks):
-    with pytest.raises(pi.InputError, match="masks must be Masks"):
-        pi.diagnose(stack()[0], masks=masks)
-
-
 def test_an_activation_that_is_not_known_is_refused():
     model, data = stack()
     with pytest.raises(pi.InputError, match="unknown activation 'tahn'"):

@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 import pruneinit as pi
 from pruneinit import Masks
@@ -79,3 +80,56 @@ def test_a_file_of_masks_without_their_shapes_is_refused(metadata, tmp_path):
     write_tensors(tmp_path / "a", {"a": torch.ones(1, dtype=torch.uint8)}, {"kind": "masks"} | metadata)
     with pytest.raises(pi.InputError, match="does not say the shapes of its masks"):
         Masks.load(tmp_path / "a")
+
+
+def model():
+    return nn.Linear(4, 2)
+
+
+DATA = [(torch.ones(8, 4), torch.zeros(8).long())]
+
+TAKERS = {
+    "sparsify_": lambda masks: pi.sparsify_(model(), masks),
+    "rescale_": lambda masks: pi.rescale_(model(), masks=masks),
+    "diagnose": lambda masks: pi.diagnose(model(), masks=masks),
+    "effective_masks": lambda masks: pi.effective_masks(model(), DATA, masks),
+    "second_moments": lambda masks: pi.second_moments(model(), DATA, masks=masks),
+    "neuron_moments": lambda masks: pi.neuron_moments(model(), DATA, masks=masks),
+    "find_isometry": lambda masks: pi.find_isometry(model(), masks),
+    "singular_values": lambda masks: pi.singular_values(model(), masks),
+    "select": lambda masks: pi.select({"weight": torch.rand(2, 4)}, 0.5, within=masks),
+    "Snip": lambda masks: pi.Snip()(model(), DATA, masks),
+    "Random": lambda masks: pi.Random()(model(), None, masks),
+    "SmartRatio": lambda masks: pi.SmartRatio()(model(), None, masks),
+    "Masks": Masks,
+    "and": lambda masks: Masks({"weight": torch.ones(2, 4).bool()}) & masks,
+    "iou": lambda masks: Masks({"weight": torch.ones(2, 4).bool()}).iou(masks),
+}
+
+
+@pytest.mark.parametrize("taker", TAKERS.values(), ids=TAKERS)
+@pytest.mark.parametrize(
+    "masks, message",
+    [
+        ({"weight": [1]}, r"the mask of weight must be a bool tensor, got a list; use torch.tensor\(mask\).bool"),
+        ({"weight": torch.ones(2, 4)}, "the mask of weight must be a bool tensor, got torch.float32; use tensor.bool"),
+        (
+            [torch.ones(2, 4).bool()],
+            "must be Masks, as prune returns them, or a dict of bool tensors, got a list",
+        ),
+    ],
+    ids=["a list for a mask", "a float mask", "a list of masks"],
+)
+def test_what_are_no_masks_is_refused(taker, masks, message):
+    with pytest.raises(pi.InputError, match=message):
+        taker(masks)
+
+
+@pytest.mark.parametrize("taker", TAKERS.values(), ids=TAKERS)
+def test_a_dictionary_of_bool_tensors_does_for_masks(taker):
+    taker({"weight": torch.tensor([[True, True, True, False], [True, False, True, True]])})
+
+
+def test_masks_that_are_needed_are_missed():
+    with pytest.raises(pi.InputError, match="masks must be Masks, as prune returns them, .* got None"):
+        pi.sparsify_(model(), None)

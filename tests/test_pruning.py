@@ -315,8 +315,3 @@ def test_what_is_no_model_is_refused_also_where_models_may_be_sharded(monkeypatc
     monkeypatch.setitem(sys.modules, "torch.distributed.fsdp", object())  # as once it is imported
     with pytest.raises(pi.InputError, match="must be a torch.nn.Module, got None"):
         pi.prune(None, pi.Magnitude(), sparsity=0.5)
-
-
-def test_what_are_no_masks_is_refused():
-    with pytest.raises(pi.InputError, match="masks must be Masks, as prune returns them, got None"):
-        pi.sparsify_(nn.Linear(4, 2), None)

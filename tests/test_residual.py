@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -268,6 +269,11 @@ def test_branches_that_no_parameter_scales_are_named(model, message):
 def test_a_wrong_example_is_named():
     with pytest.raises(pi.InputError, match=r"cannot be run on the example given, \(float32 1x3\)"):
         pi.find_residuals(nn.Linear(4, 4), torch.zeros(1, 3))
+
+
+def test_an_example_of_numpy_arrays_is_refused():
+    with pytest.raises(pi.InputError, match="the example holds a NumPy array, float64 1x3"):
+        pi.find_residuals(nn.Linear(3, 2), np.zeros((1, 3)))
 
 
 def test_tracing_leaves_the_model_and_the_random_numbers_alone():

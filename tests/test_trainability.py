@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -197,3 +198,5 @@ def test_a_batch_that_does_not_fit_is_refused():
     model, _, _ = pruned()
     with pytest.raises(InputError, match="cannot be run on the batch given"):
         trainability(model, (torch.randn(4, 1, 5, 5), torch.zeros(4, dtype=torch.long)))
+    with pytest.raises(InputError, match="the batch holds a NumPy array, float64 4x1x8x8"):
+        trainability(model, (np.zeros((4, 1, 8, 8)), np.zeros(4)))

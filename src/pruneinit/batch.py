@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,8 +21,8 @@ def each(batches: Batches | None) -> Iterator[Any]:
     """The batches one by one, with a clear error for what is not an iterable of non-empty batches.
 
     Raises:
-        InputError: There are none, one of them holds no example, or a single batch or something else was given
-            instead of a list.
+        InputError: There are none, one of them holds no example or NumPy arrays, or a single batch or something else
+            was given instead of a list.
     """
     if batches is None:
         raise InputError("this needs data: pass batches=[(inputs, labels), ...]")
@@ -35,11 +36,37 @@ def each(batches: Batches | None) -> Iterator[Any]:
         empty = False
         if batch is None:
             raise InputError("a batch is None: expected (inputs, labels)")
+        require_tensors("a batch", batch)
         if batch_size(batch) == 0:
             raise InputError(f"a batch is empty: {describe(batch)}")
         yield batch
     if empty:
         raise InputError("there are no batches: expected at least one (inputs, labels)")
+
+
+def require_tensors(name: str, batch: Any) -> None:
+    """See that the numbers of a batch are in tensors. Arrays of texts and objects are for whoever made the batch.
+
+    Args:
+        name: What the batch is called in the error.
+        batch: Anything.
+
+    Raises:
+        InputError: There are numbers in a NumPy array.
+
+    Example:
+        >>> require_tensors("a batch", (np.zeros((4, 3)), torch.zeros(4)))
+        Traceback (most recent call last):
+        ...
+        pruneinit.errors.InputError: a batch holds a NumPy array, float64 4x3, and must be of tensors: ...
+    """
+    for leaf in pytree.tree_leaves(batch):
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc":
+            shape = "x".join(map(str, leaf.shape)) or "scalar"
+            raise InputError(
+                f"{name} holds a NumPy array, {leaf.dtype} {shape}, and must be of tensors: use "
+                "torch.from_numpy(array).float() for inputs, torch.from_numpy(array).long() for labels"
+            )
 
 
 def batch_size(batch: Any) -> int:

@@ -123,12 +123,7 @@ def diagnose(
     """
     weights = listed(model)
     sparse = current_masks(model)
-    chosen = sparse if masks is None else masks
-    if not isinstance(chosen, Masks):
-        raise InputError(
-            f"masks must be Masks, as prune makes them, got {type(chosen).__name__}; Masks({{name: mask}})"
-        )
-    check_masks(chosen, {name: found.shape for name, found in weights.items()})
+    chosen = check_masks(sparse if masks is None else masks, {name: found.shape for name, found in weights.items()})
     if sparse and not _same(chosen, sparse):
         raise InputError("these masks are not those of the sparsified model: leave masks out, or densify_ it first")
     kept = {name: chosen.counts[name][0] if name in chosen else w.numel for name, w in weights.items()}

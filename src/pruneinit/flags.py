@@ -149,7 +149,11 @@ def _reproduce_flags(parser: Command) -> None:
         help="densities, ffnn-grid, vcnn, cifar, tiny-imagenet, imagenet, vgg or edge; docs writes a page of all.",
     )
     parser.add_argument(
-        "--budget", metavar="TIME", type=str, default="20min", help="90s, 20min, 2h, unlimited; 0 only draws again."
+        "--budget",
+        metavar="TIME",
+        type=str,
+        default="20min",
+        help="90s, 20min, 2h30min, unlimited; 0 only draws again.",
     )
     parser.add_argument("--scale", type=str, default="small", help="small, or paper for the paper's own networks.")
     parser.add_argument("--out", metavar="FOLDER", type=str, default="results", help="The folder of all studies.")

@@ -43,7 +43,7 @@ def effective_weights(model: nn.Module, masks: Masks | None) -> dict[str, Tensor
     """
     reshard_(model)
     weights = listed(model)
-    check_masks(masks or {}, {name: found.shape for name, found in weights.items()})
+    masks = None if masks is None else check_masks(masks, {name: found.shape for name, found in weights.items()})
     wanted = weights if masks is None else masks
     # Tied layers of which one reads the tensor through weight norm compute with two tensors, and have no one score.
     shared = (w for w in weights.values() if w.name in wanted and w.aliases)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-from pruneinit.batch import describe, mapped, tensors
+from pruneinit.batch import describe, mapped, require_tensors, tensors
 from pruneinit.errors import InputError
 from pruneinit.functional import eager, scoring_mode
 from pruneinit.reparametrize import copied_state, replaced, tied_names
@@ -111,11 +111,12 @@ def trace(model: nn.Module, example: Any) -> Graph:
         example: A tensor, a tuple of positional arguments, or a dictionary of keyword arguments.
 
     Raises:
-        InputError: The model cannot be run on the example, returns nothing that depends on its parameters, or hides
-            operations in reentrant checkpoints.
+        InputError: The example is of NumPy arrays, the model cannot be run on it, returns nothing that depends on its
+            parameters, or hides operations in reentrant checkpoints.
     """
     model = uncompiled(model)
     require_shapes(model)
+    require_tensors("the example", example)
     copies = copied_state(model)
     parameters = {plain_name(name): weight(model, plain_name(name)) for name, _ in model.named_parameters()}
     leaves = {n: copies.get(n, t).detach().requires_grad_() for n, t in parameters.items() if t.is_floating_point()}

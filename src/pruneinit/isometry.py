@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from pruneinit.errors import InputError, check_positive, check_whole
 from pruneinit.functional import effective_weights
-from pruneinit.masks import Masks, check_masks
+from pruneinit.masks import Masks
 from pruneinit.reparametrize import Scale, chain, require_ours, set_stored_, stored
-from pruneinit.survivors import current_masks, survivors_of
+from pruneinit.survivors import chosen_masks, current_masks, survivors_of
 from pruneinit.weights import Weight, listed
 
 _HISTORY = 20  # of L-BFGS: more than its usual 10, since the sparsest layers converge slowly
@@ -138,12 +138,8 @@ def find_isometry(
     if not math.isfinite(gain * gain):
         raise InputError(f"gain is {gain:g}, and its square beyond all numbers: take that of the activation, about 1")
     steps = check_whole("steps", steps)
-    sparse = current_masks(model)
-    if masks is None and not sparse:
-        raise InputError("the model is dense: pass the masks that it is to be pruned with, or sparsify_ it first")
-    chosen = sparse if masks is None else masks
-    weights = listed(model)
-    check_masks(chosen, {name: found.shape for name, found in weights.items()})
+    sparse, weights = current_masks(model), listed(model)
+    chosen = chosen_masks(model, masks)
     require_ours(model, chosen)
     result = Isometry({}, {}, {}, {}, {}, {})
     for name, mask in chosen.items():

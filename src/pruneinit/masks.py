@@ -24,7 +24,7 @@ class Masks(Mapping[str, Tensor]):
             whole.
 
     Raises:
-        InputError: A mask is not a bool tensor.
+        InputError: They are no mapping, or a mask is not a bool tensor.
 
     Example:
         >>> masks = Masks({"a": torch.tensor([True, False]), "b": torch.tensor([True, True])})
@@ -35,10 +35,15 @@ class Masks(Mapping[str, Tensor]):
     """
 
     def __init__(self, masks: Mapping[str, Tensor]) -> None:
+        if not isinstance(masks, Mapping):
+            given = "None" if masks is None else f"a {type(masks).__name__}"
+            raise InputError(f"the masks must be Masks, as prune returns them, or a dict of bool tensors, got {given}")
         for name, mask in masks.items():
             if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-                given = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-                raise InputError(f"the mask of {name} must be a bool tensor, got {given}; use tensor.bool()")
+                tensor = isinstance(mask, Tensor)
+                given = f"{mask.dtype}" if tensor else f"a {type(mask).__name__}"
+                remedy = "tensor.bool()" if tensor else "torch.tensor(mask).bool()"
+                raise InputError(f"the mask of {name} must be a bool tensor, got {given}; use {remedy}")
         self._masks = dict(masks)
         counts = zip(kept(self._masks), self._masks.values(), strict=True)
         self._counts = {name: (n, m.numel()) for name, (n, m) in zip(self._masks, counts, strict=True)}
@@ -110,12 +115,12 @@ class Masks(Mapping[str, Tensor]):
 
     def __and__(self, other: Masks) -> Masks:
         """What both keep."""
-        self._must_match(other)
+        other = self._matched(other)
         return Masks({name: mask & matching(other[name], mask) for name, mask in self.items()})
 
     def __or__(self, other: Masks) -> Masks:
         """What either keeps."""
-        self._must_match(other)
+        other = self._matched(other)
         return Masks({name: mask | matching(other[name], mask) for name, mask in self.items()})
 
     def iou(self, other: Masks) -> float:
@@ -162,7 +167,9 @@ class Masks(Mapping[str, Tensor]):
             masks[name] = torch.from_numpy(bits.view(np.bool_)).reshape(shape)
         return Masks(masks)
 
-    def _must_match(self, other: Masks) -> None:
+    def _matched(self, other: Mapping[str, Tensor]) -> Masks:
+        """The other masks, if they are of the same weights."""
+        other = as_masks(other)
         if self.keys() != other.keys():
             odd = sorted(self.keys() ^ other.keys())
             raise InputError(f"the masks are of different models: only one of the two has {', '.join(odd)}")
@@ -171,13 +178,29 @@ class Masks(Mapping[str, Tensor]):
                 raise InputError(
                     f"the masks of {name} differ in shape: {tuple(mask.shape)} and {tuple(other[name].shape)}"
                 )
+        return other
 
 
-def check_masks(masks: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """See that masks are of the model whose weights have these shapes.
+def as_masks(masks: Mapping[str, Tensor]) -> Masks:
+    """What a caller gives for masks, as `Masks`.
 
     Raises:
-        InputError: A mask has no weight of its name, or another shape. Or these are no masks.
+        InputError: It is neither `Masks` nor a mapping from names to bool tensors.
+
+    Example:
+        >>> as_masks({"w": [1, 0]})
+        Traceback (most recent call last):
+        ...
+        pruneinit.errors.InputError: the mask of w must be a bool tensor, got a list; use torch.tensor(mask).bool()
+    """
+    return masks if isinstance(masks, Masks) else Masks(masks)
+
+
+def check_masks(masks: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Masks:
+    """The masks as `Masks`, if they are of the model whose weights have these shapes.
+
+    Raises:
+        InputError: A mask has no weight of its name, or another shape. Or these are no masks (see `as_masks`).
 
     Example:
         >>> check_masks({"w": torch.ones(2, 3).bool()}, {"w": (3, 2)})
@@ -185,9 +208,7 @@ def check_masks(masks: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...
         ...
         pruneinit.errors.InputError: the mask of w has shape (2, 3), the weight has (3, 2): ...
     """
-    if not isinstance(masks, Mapping):
-        given = "None" if masks is None else f"a {type(masks).__name__}"
-        raise InputError(f"the masks must be Masks, as prune returns them, got {given}")
+    masks = as_masks(masks)
     for name, mask in masks.items():
         if name not in shapes:
             raise unknown("weight in the masks", name, shapes)
@@ -196,3 +217,4 @@ def check_masks(masks: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...
                 f"the mask of {name} has shape {tuple(mask.shape)}, the weight has {tuple(shapes[name])}: "
                 "the masks were made for another model"
             )
+    return masks

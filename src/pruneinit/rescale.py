@@ -14,7 +14,7 @@ from pruneinit.calibration import CLAMP, Targets, Unit, calibrated, dense_moment
 from pruneinit.errors import InputError, unknown
 from pruneinit.formula import formula
 from pruneinit.functional import Loss, Norm, cross_entropy
-from pruneinit.masks import Masks, check_masks
+from pruneinit.masks import Masks
 from pruneinit.processes import require_own
 from pruneinit.reparametrize import (
     Scale,
@@ -25,8 +25,7 @@ from pruneinit.reparametrize import (
     stored,
     tied_names,
 )
-from pruneinit.survivors import current_masks, survivors_of
-from pruneinit.weights import listed
+from pruneinit.survivors import chosen_masks, current_masks, survivors_of
 
 METHODS = ("formula", "tap", "layer", "neuron")
 
@@ -155,10 +154,7 @@ def rescaling_factors(
     if method not in METHODS:
         raise unknown("rescaling method", method, METHODS)
     sparse = current_masks(model)
-    if masks is None and not sparse:
-        raise InputError("the model is dense: pass the masks that it is to be pruned with, or sparsify_ it first")
-    chosen = sparse if masks is None else masks
-    check_masks(chosen, {name: found.shape for name, found in listed(model).items()})
+    chosen = chosen_masks(model, masks)
     require_ours(model, chosen)
     bound = _checked_clamp(method, clamp)
     if method in ("layer", "neuron"):

@@ -60,7 +60,7 @@ def select(scores: Scores, sparsity: float | None, scope: Scope = "global", *, w
     shapes = {name: tuple(score.shape) for name, score in scores.items()}
     sizes = {name: score.numel() for name, score in scores.items()}
     if within is not None:
-        check_masks(within, shapes)
+        within = check_masks(within, shapes)
         if missing := [name for name in scores if name not in within]:
             raise InputError(f"within= has no mask for {', '.join(missing)}")
     room = sizes if within is None else {name: within.counts[name][0] for name in scores}

@@ -104,7 +104,7 @@ def sparsify_(model: nn.Module, masks: Masks) -> nn.Module:
     require_own(model, "sparsify")
     weights = listed(model)
     previous = current_masks(model)
-    check_masks(masks, {name: found.shape for name, found in weights.items()})
+    masks = check_masks(masks, {name: found.shape for name, found in weights.items()})
     if sharded := next((name for name, mask in masks.items() if is_sharded(mask)), None):
         raise InputError(
             f"the mask of {sharded} is sharded and the model is not: bring the masks together, masks.full()"
@@ -166,6 +166,24 @@ def current_masks(model: nn.Module) -> Masks:
         if survivors is not None:
             found[name] = survivors.mask
     return Masks(found)
+
+
+def chosen_masks(model: nn.Module, masks: Masks | None) -> Masks:
+    """The masks that are given, or those of a sparsified model where none are.
+
+    Raises:
+        InputError: None are given for a dense model, or they are of another model.
+
+    Example:
+        >>> chosen_masks(nn.Linear(2, 2), None)
+        Traceback (most recent call last):
+        ...
+        pruneinit.errors.InputError: the model is dense: pass the masks that it is to be pruned with, or ...
+    """
+    chosen = current_masks(model) if masks is None else masks
+    if masks is None and not chosen:
+        raise InputError("the model is dense: pass the masks that it is to be pruned with, or sparsify_ it first")
+    return check_masks(chosen, {name: found.shape for name, found in listed(model).items()})
 
 
 def tap_energy(tensor: Tensor) -> Tensor:

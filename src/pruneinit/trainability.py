@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pruneinit.batch import require_tensors
 from pruneinit.functional import Norm, fitting, scoring_mode
 from pruneinit.neurons import alive, count
 from pruneinit.propagation import Signal, chi_hat, inner_gradients, signals
@@ -65,7 +66,7 @@ def trainability(
         of a signal. Where the outputs are not finite, only `alive` is known.
 
     Raises:
-        InputError: The batch does not fit the model, or `norm` is missing where it matters.
+        InputError: The batch is of NumPy arrays or does not fit the model, or `norm` is missing where it matters.
 
     Example:
         >>> from pruneinit.models import build
@@ -76,6 +77,7 @@ def trainability(
         >>> found["alive"], found["moment"], round(found["jacobian_rank"], 1) <= 3
         (8.0, None, True)
     """
+    require_tensors("the batch", batch)
     model = copy.deepcopy(model).double()
     x, y = batch[0].double(), batch[1]
     with scoring_mode(model, norm):

@@ -1,9 +1,12 @@
+from dataclasses import is_dataclass
+
 import pytest
 import torch
 from torch import nn
 
 import pruneinit as pi
 from problems import IDS, PROBLEMS
+from pruneinit import criteria
 from pruneinit.criteria import cross_entropy
 
 
@@ -28,6 +31,12 @@ def test_random_scores_know_nothing_of_weights_drawn_from_the_same_seed():
         score = pi.score(model, pi.Random(seed=seed))["weight"].flatten()
         for other in (model.weight.detach().flatten(), model.weight.detach().abs().flatten()):
             assert abs(torch.corrcoef(torch.stack([score, other]))[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("name", [name for name in criteria.__all__ if is_dataclass(getattr(criteria, name))])
+def test_what_a_criterion_shows_makes_it_again(name):
+    criterion = getattr(criteria, name)()
+    assert eval(repr(criterion), vars(criteria)) == criterion
 
 
 @pytest.mark.parametrize("criterion", [pi.Random(), pi.SmartRatio()], ids=["random", "smart ratio"])

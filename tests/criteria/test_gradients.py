@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -141,6 +142,9 @@ def test_any_batch_works_with_a_loss_of_its_own():
         ("x", "batches must be an iterable of .inputs, labels., got str"),
         ({"x": torch.zeros(2, 5)}, "got a single batch; pass \\[batch\\]"),
         ([None], "a batch is None: expected .inputs, labels."),
+        ([(np.zeros((2, 5)), np.zeros(2))], r"a batch holds a NumPy array, float64 2x5, .* torch.from_numpy\(array\)"),
+        ([{"x": torch.zeros(2, 5), "y": np.zeros(2, int)}], "a batch holds a NumPy array, int64 2,"),
+        (np.zeros((2, 5)), "a batch holds a NumPy array, float64 5,"),
     ],
     ids=[
         "none",
@@ -156,6 +160,9 @@ def test_any_batch_works_with_a_loss_of_its_own():
         "a-string",
         "a-dictionary",
         "a-batch-is-none",
+        "numpy",
+        "numpy-labels",
+        "a-numpy-array",
     ],
 )
 def test_bad_batches(batches, message):

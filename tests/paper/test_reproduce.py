@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -9,8 +10,9 @@ import pytest
 from pruneinit.cli import main
 from pruneinit.errors import InputError
 from pruneinit.experiments.grid import Grid
-from pruneinit.paper import STUDIES, Budget, Means, parse_budget, reproduce, write_results_page
-from pruneinit.paper.order import extremes_first
+from pruneinit.experiments.progress import Watch
+from pruneinit.paper import STUDIES, Budget, Means, reproduce, write_results_page
+from pruneinit.paper.order import extremes_first, seed_by_seed
 from pruneinit.paper.study import Study
 from pruneinit.paper.vcnn import VCNN
 
@@ -93,11 +95,13 @@ def test_results_of_another_version_are_left_out_counted_and_kept(tmp_path):
 
 
 def test_what_an_interrupted_call_left_is_gathered(tmp_path):
-    def interrupt(now, cell, result):
-        raise KeyboardInterrupt
+    class Interrupted(Watch):
+        def result(self, now, cell, result):
+            raise KeyboardInterrupt
 
+    means = replace(means_of(Budget(1e9)), following=lambda name, *sweep: nullcontext(Interrupted(*sweep)))
     with pytest.raises(KeyboardInterrupt):
-        reproduce(TINY, tmp_path, replace(means_of(Budget(1e9)), on_result=interrupt))
+        reproduce(TINY, tmp_path, means)
     assert not (tmp_path / "vcnn" / "cells.jsonl").exists()
     again = reproduce(TINY, tmp_path, None)
     assert again.findings.done == 1
@@ -118,16 +122,13 @@ def test_the_corners_of_a_grid_come_first_and_further_seeds_last():
     assert [cell.axes["seed"] for cell in cells] == [0] * 10 + [1] * 10
 
 
-def test_values_to_choose_from_come_together():
-    grid = Grid("g", {"validation": 0.1}, {}, {"depth": [1, 9], "training.lr": [0.1, 0.2]}, "training.lr")
-    cells = sorted(grid.cells(), key=extremes_first(grid))
+@pytest.mark.parametrize("order", [extremes_first, seed_by_seed()], ids=["extremes first", "seed by seed"])
+@pytest.mark.parametrize("axes", [["depth", "training.lr"], ["training.lr", "depth"]], ids=["rate last", "rate first"])
+def test_values_to_choose_from_come_together(order, axes):
+    over = {"depth": [1, 9], "training.lr": [0.1, 0.2]}
+    grid = Grid("g", {"validation": 0.1}, {}, {axis: over[axis] for axis in axes}, "training.lr")
+    cells = sorted(grid.cells(), key=order(grid))
     assert [(c.axes["depth"], c.axes["training.lr"]) for c in cells] == [(1, 0.1), (1, 0.2), (9, 0.1), (9, 0.2)]
-
-
-@pytest.mark.parametrize("text", ["20", "min", "-3s", "2 hours", "", "1e3s"])
-def test_a_budget_that_is_no_time_is_refused(text):
-    with pytest.raises(InputError, match="budget must be a time as 90s, 20min or 2h"):
-        parse_budget(text)
 
 
 def test_the_densities_are_counted_and_drawn(tmp_path, monkeypatch):
@@ -182,3 +183,11 @@ def test_the_command_draws_again_and_writes_the_page_of_all_studies(tmp_path, ca
     page = tmp_path / "docs" / "results.md"
     assert main(["reproduce", "docs", "--out", str(tmp_path), "--page", str(page)]) == 0
     assert "Not computed yet: densities (small)" in page.read_text()
+
+
+def test_the_command_tells_each_cell_as_a_sweep_does(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Study, "grid", lambda self, scale: Grid("vcnn", SHARED, ROWS, {"depth": [3]}))
+    assert main(["reproduce", "vcnn", "--workers", "1", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = [re.match(r"(./3) .*: test accuracy [\d.]+%, [\d.]+ s(; about .* left)?$", line) for line in lines[:3]]
+    assert [(found[1], bool(found[2])) for found in told] == [("1/3", True), ("2/3", True), ("3/3", False)]

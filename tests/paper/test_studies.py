@@ -1,12 +1,15 @@
 import xml.etree.ElementTree as ElementTree
+from itertools import groupby
 
 import pytest
 
 from pruneinit.errors import InputError
+from pruneinit.experiments.beside import Bundle, bundles
 from pruneinit.experiments.cell import Result
 from pruneinit.experiments.grid import Grid
 from pruneinit.models import build
 from pruneinit.paper import STUDIES, study
+from pruneinit.paper.order import extremes_first
 from pruneinit.paper.published import published
 from pruneinit.paper.study import GRIDS
 
@@ -84,6 +87,32 @@ def test_the_rows_of_the_edge_study_rescale_between_rounds_as_they_do_at_the_end
     assert {recipe.rescale for recipe in recipes} == {"none", "formula", "layer", "neuron"}
     assert {recipe.init for recipe in recipes} == {"edge", "orthogonal", "sparse_orthogonal"}
     assert not any(recipe.activation == "relu" and recipe.rescale == "formula" for recipe in recipes)
+
+
+CHOOSING = [(one, scale) for one, scale in SCALES if one.name != "densities" and one.grid(scale).choose]
+
+
+@pytest.mark.parametrize("one, scale", CHOOSING, ids=[f"{one.name}, {scale}" for one, scale in CHOOSING])
+def test_all_learning_rates_of_an_entry_are_computed_together(one, scale):
+    grid = one.grid(scale)
+    cells = sorted(grid.cells(), key=one.order.get(scale, extremes_first)(grid))
+    runs = [name for name, _ in groupby(entry_of(cell, grid.choose) for cell in cells)]
+    assert len(runs) == len(set(runs)) < len(cells)
+
+
+@pytest.mark.parametrize("one", [one for one in STUDIES.values() if one.beside > 1], ids=lambda one: one.name)
+def test_networks_side_by_side_are_of_whole_entries(one):
+    grid = one.grid("small")
+    cells = sorted(grid.cells(), key=one.order.get("small", extremes_first)(grid))
+    found = bundles(cells, one.beside)
+    assert all(isinstance(bundle, Bundle) for bundle in found)
+    entries = [name for bundle in found for name in {entry_of(cell, grid.choose) for cell in bundle.cells}]
+    assert len(entries) == len(set(entries))
+
+
+def entry_of(cell, choose):
+    """What the cells of one entry and seed have in common."""
+    return repr((cell.row, {axis: value for axis, value in cell.axes.items() if axis != choose}))
 
 
 def test_an_unknown_study_or_scale_is_refused():

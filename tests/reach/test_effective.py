@@ -119,7 +119,7 @@ def test_the_model_is_left_as_it_was(problem):
     state = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
     x, random = batch[0].clone(), torch.get_rng_state()
-    pi.effective_masks(model, [batch])
+    pi.effective_masks(model, [batch], pi.prune(model, pi.Random(), sparsity=0.5))
     pi.prune(model, pi.Random(), [batch], sparsity=0.8, effective=True)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert modes == [module.training for module in model.modules()]
@@ -162,17 +162,22 @@ def test_a_reacher_serves_many_masks():
     for sparsity in (0.9, 0.3, 0.7):
         masks = pi.prune(model, pi.Random(), sparsity=sparsity)
         assert alive(masks) == pi.effective_masks(model, [batch], masks)
-    assert alive(None) == pi.effective_masks(model, [batch])
+    everything = pi.prune(model, pi.Random(), sparsity=0.0)
+    assert alive(None) == pi.effective_masks(model, [batch], everything)
+
+
+KEPT = {"weight": torch.ones(2, 3).bool()}
 
 
 @pytest.mark.parametrize(
     "batches, masks, loss, message",
     [
-        ([], None, None, "there are no batches"),
-        ([(torch.zeros(1, 7), torch.zeros(1).long())], None, None, "cannot be run on the batch given"),
+        ([(torch.zeros(1, 3), torch.zeros(1).long())], None, None, "the model is dense: pass the masks"),
+        ([], KEPT, None, "there are no batches"),
+        ([(torch.zeros(1, 7), torch.zeros(1).long())], KEPT, None, "cannot be run on the batch given"),
         ([(torch.zeros(1, 3), torch.zeros(1).long())], {"weight": torch.ones(3, 2).bool()}, None, "the weight has"),
-        ([(torch.zeros(1, 3), None)], None, lambda net, batch: net(batch[0]).sum().item(), "cannot be followed back"),
-        ([(torch.zeros(1, 3), None)], None, lambda net, batch: net(torch.zeros(1, 3)), "cannot be followed back"),
+        ([(torch.zeros(1, 3), None)], KEPT, lambda net, batch: net(batch[0]).sum().item(), "cannot be followed back"),
+        ([(torch.zeros(1, 3), None)], KEPT, lambda net, batch: net(torch.zeros(1, 3)), "cannot be followed back"),
     ],
 )
 def test_impossible_requests(batches, masks, loss, message):

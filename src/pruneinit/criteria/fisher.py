@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -59,7 +59,7 @@ class Fisher:
     """
 
     norm: Norm | None = None
-    loss: Loss = cross_entropy
+    loss: Loss = field(default=cross_entropy, repr=False)
     chunk: int = 1
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ class Grasp:
 
     temperature: float = 200.0
     norm: Norm | None = None
-    loss: Loss = cross_entropy
+    loss: Loss = field(default=cross_entropy, repr=False)
 
     def __post_init__(self) -> None:
         check_positive("temperature", self.temperature)

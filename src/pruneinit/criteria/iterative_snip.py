@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -44,7 +44,7 @@ class IterativeSnip:
 
     rounds: int = 60
     norm: Norm | None = None
-    loss: Loss = cross_entropy
+    loss: Loss = field(default=cross_entropy, repr=False)
 
     def __post_init__(self) -> None:
         check_whole("rounds", self.rounds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -81,7 +81,7 @@ class NtkSap:
     epsilon: float = 0.01
     noise: bool = True
     norm: Norm | None = None
-    outputs: Outputs = first_of
+    outputs: Outputs = field(default=first_of, repr=False)
     seed: int = 0
 
     def __post_init__(self) -> None:

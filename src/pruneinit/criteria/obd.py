@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -63,7 +63,7 @@ class Obd:
     """
 
     norm: Norm | None = None
-    loss: Loss = cross_entropy
+    loss: Loss = field(default=cross_entropy, repr=False)
     samples: int = 100
     exact_up_to: int = 256
     seed: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -58,7 +58,7 @@ class Phew:
 
     coverage: float = 0.2
     seed: int = 0
-    loss: Loss = cross_entropy
+    loss: Loss = field(default=cross_entropy, repr=False)
 
     def __post_init__(self) -> None:
         """See that the coverage and the seed are such."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -71,7 +71,7 @@ class ProsPr:
     learning_rate: float = 0.1
     momentum: float = 0.0
     norm: Norm | None = None
-    loss: Loss = cross_entropy
+    loss: Loss = field(default=cross_entropy, repr=False)
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps)

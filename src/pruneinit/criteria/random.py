@@ -49,7 +49,7 @@ class Random:
         generator = torch.Generator().manual_seed(derived("random scores", self.seed))
         scores = {}
         weights = listed(model)
-        check_masks(masks or {}, {name: found.shape for name, found in weights.items()})
+        masks = None if masks is None else check_masks(masks, {name: found.shape for name, found in weights.items()})
         for name in masks if masks is not None else weights:
             score = torch.rand(weights[name].shape, generator=generator)
             scores[name] = matching(score, stored(model, name))

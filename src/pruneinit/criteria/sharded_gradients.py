@@ -104,7 +104,7 @@ class _Mean:
 
 def _parameters(model: nn.Module, masks: Masks | None) -> dict[str, nn.Parameter]:
     weights = listed(model)
-    check_masks(masks or {}, {name: found.shape for name, found in weights.items()})
+    masks = None if masks is None else check_masks(masks, {name: found.shape for name, found in weights.items()})
     parameters = {name: stored(model, name) for name in (weights if masks is None else masks)}
     for name, parameter in parameters.items():
         if not is_sharded(parameter):

@@ -65,7 +65,7 @@ class SmartRatio:
     ) -> dict[str, Tensor]:
         """Scores for the weights of `masks`, or for all prunable weights; 0 for what the masks remove."""
         weights = listed(model)
-        check_masks(masks or {}, {name: found.shape for name, found in weights.items()})
+        masks = None if masks is None else check_masks(masks, {name: found.shape for name, found in weights.items()})
         depth = len(weights)
         last = next((name for name in list(weights)[::-1] if weights[name].kind == "linear"), None)
         ratios = {

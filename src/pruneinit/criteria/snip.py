@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -37,7 +37,7 @@ class Snip:
     """
 
     norm: Norm | None = None
-    loss: Loss = cross_entropy
+    loss: Loss = field(default=cross_entropy, repr=False)
 
     def __call__(
         self, model: nn.Module, batches: Batches | None = None, masks: Masks | None = None

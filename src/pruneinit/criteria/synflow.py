@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -71,7 +71,7 @@ class SynFlow:
     """
 
     rounds: int = 100
-    output: Callable[[nn.Module, Any], Any] = inputs_only
+    output: Callable[[nn.Module, Any], Any] = field(default=inputs_only, repr=False)
 
     def __post_init__(self) -> None:
         check_whole("rounds", self.rounds)

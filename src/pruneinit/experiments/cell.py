@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import time
@@ -12,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -21,24 +20,18 @@ import pruneinit
 from pruneinit.data import Dataset, load
 from pruneinit.errors import InputError
 from pruneinit.experiments.measured import Measured, measured
+from pruneinit.experiments.origin import Origin, origin
 from pruneinit.experiments.outcome import kept_counts, outcome
 from pruneinit.experiments.prepare import held_out, ready
-from pruneinit.experiments.recipe import RESULTS_VERSION, Recipe
+from pruneinit.experiments.recipe import Recipe
 from pruneinit.train import Epoch, distributed, train
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Origin):
     """What one cell gave. Every field is what JSON holds.
 
     Attributes:
-        cell: The hash of the recipe.
-        row: The name of the row of the grid that it was computed for.
-        recipe: All settings.
-        version: Of pruneinit.
-        code: A hash of the source of pruneinit, which tells versions apart that have one name.
-        results_version: `RESULTS_VERSION` of recipe.py.
-        torch: Its version.
         state: Whether it was computed, or raised an error.
         seconds: Of the whole cell; its share, where several were trained side by side.
         beside: How many were trained side by side: this one alone, or with others, which changes the rounding.
@@ -54,13 +47,6 @@ class Result:
         measured: What `trainability` gave before training, to six digits; None where it was not asked for.
     """
 
-    cell: str
-    row: str | None
-    recipe: Mapping[str, Any]
-    version: str
-    code: str
-    results_version: int
-    torch: str
     state: Literal["done", "failed"]
     seconds: float
     beside: int = 1
@@ -107,10 +93,9 @@ class Result:
             raise InputError('it is no JSON object with a "cell"; remove it, and sweep again')
         try:
             result = Result(**{**values, "empty": tuple(values.get("empty") or ())})
-            same = Recipe.from_mapping(result.recipe).hash == result.cell  # which RESULTS_VERSION is part of
+            return result if result.ours and result.state in ("done", "failed") else None
         except (InputError, TypeError, AttributeError):
             return None
-        return result if same and result.state in ("done", "failed") else None
 
 
 def run_one(
@@ -171,7 +156,7 @@ def finished(
     found, counts = outcome(model, records), kept_counts(model)
     names = ("test_accuracy", "best_test_accuracy", "best_epoch", "diverged", "survivors")
     return Result(
-        **_origin(recipe, row),
+        **origin(recipe, row),
         state="done",
         seconds=round(seconds, 3),
         beside=beside,
@@ -190,34 +175,12 @@ def failed(recipe: Recipe, why: str, *, row: str | None = None, seconds: float =
         >>> failed(Recipe(), "the process died").why
         'the process died'
     """
-    return Result(**_origin(recipe, row), state="failed", seconds=round(seconds, 3), traceback=why)
-
-
-@cache
-def code() -> str:
-    """Eight hexadecimal digits that any change of pruneinit's source changes, as it was when first asked."""
-    root = Path(pruneinit.__file__).parent
-    digest = hashlib.blake2b(digest_size=4)
-    for file in sorted(root.rglob("*.py")):
-        digest.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes() + b"\0")
-    return digest.hexdigest()
+    return Result(**origin(recipe, row), state="failed", seconds=round(seconds, 3), traceback=why)
 
 
 @cache
 def _dataset(name: str, data_root: str | None, device: str) -> Dataset:
     return load(name, data_root).to(device)
-
-
-def _origin(recipe: Recipe, row: str | None) -> dict[str, Any]:
-    return {
-        "cell": recipe.hash,
-        "row": row,
-        "recipe": recipe.to_mapping(),
-        "version": pruneinit.__version__,
-        "code": code(),
-        "results_version": RESULTS_VERSION,
-        "torch": torch.__version__,
-    }
 
 
 def _told(error: Exception, data_root: str | None) -> str:

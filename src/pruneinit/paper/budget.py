@@ -9,26 +9,34 @@ from collections.abc import Callable
 
 from pruneinit.errors import InputError
 
-_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SECONDS = {"d": 86400.0, "h": 3600.0, "min": 60.0, "s": 1.0}
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_PARTS = re.compile(" ?".join(f"(?:{_NUMBER} ?{unit})?" for unit in _SECONDS))
 
 
 def parse_budget(text: str) -> float:
-    """Seconds of a budget: a number with s, min, h or d; 0 is none at all, `unlimited` is no end.
+    """Seconds of a budget: numbers with d, h, min or s, the larger unit first; 0 is none at all, `unlimited` no end.
 
     Raises:
         InputError: It is nothing of that.
 
     Example:
-        >>> parse_budget("20min"), parse_budget("90s"), parse_budget("1.5h"), parse_budget("0")
-        (1200.0, 90.0, 5400.0, 0.0)
+        >>> parse_budget("20min"), parse_budget("1.5h"), parse_budget("2h30min"), parse_budget("0")
+        (1200.0, 5400.0, 9000.0, 0.0)
     """
-    if text == "unlimited":
+    given = text.strip()
+    if given == "unlimited":
         return math.inf
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|h|d)?", text.strip())
-    if not found or (found[2] is None and float(found[1]) != 0):
-        hint = f"; did you mean {found[1]}min?" if found else ""
-        raise InputError(f"budget must be a time as 90s, 20min or 2h, 0 or unlimited, got {text!r}{hint}")
-    return float(found[1]) * _UNITS[found[2] or "s"]
+    bare = re.fullmatch(_NUMBER, given)
+    if bare and float(given) == 0:
+        return 0.0
+    found = _PARTS.fullmatch(given)
+    if not given or found is None:
+        hint = f"; did you mean {given}min?" if bare else ""
+        raise InputError(
+            f"budget must be a time as 90s, 20min or 2h30min, the larger unit first, 0 or unlimited, got {text!r}{hint}"
+        )
+    return sum(float(number or 0) * seconds for number, seconds in zip(found.groups(), _SECONDS.values(), strict=True))
 
 
 class Budget:

@@ -82,5 +82,5 @@ FFNN_GRID = Study(
     table=table,
     summary=summary,
     remarks=remarks,
-    beside=8,
+    beside=9,  # three networks at three learning rates each, so that no bundle ends amid an entry
 )

@@ -6,37 +6,26 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
-import pruneinit
-from pruneinit.data import Dataset, load
 from pruneinit.errors import InputError
-from pruneinit.experiments.cell import code
+from pruneinit.experiments.cell import learnt
 from pruneinit.experiments.grid import Cell
 from pruneinit.experiments.offered import criterion
-from pruneinit.experiments.prepare import held_out, network, scoring_batch, stabilize_
-from pruneinit.experiments.recipe import RESULTS_VERSION, Recipe
+from pruneinit.experiments.origin import Origin, origin
+from pruneinit.experiments.prepare import network, scoring_batch, stabilize_
 from pruneinit.files import write_text
 from pruneinit.pruning import score
 from pruneinit.selection import select
 
 
 @dataclass(frozen=True)
-class Pruned:
-    """What pruning one network left of its layers. Every field is what JSON holds.
+class Pruned(Origin):
+    """What pruning one network left of its layers, whose training is not carried out. Every field is what JSON holds.
 
     Attributes:
-        cell: The hash of the recipe, whose training is not carried out.
-        row: The row of the grid.
-        recipe: All settings.
-        version: Of pruneinit.
-        code: A hash of its source.
-        results_version: `RESULTS_VERSION` of recipe.py.
-        torch: Its version.
         seconds: Of the whole.
         names: The prunable weights, in the order of the network.
         total: How many each has.
@@ -44,13 +33,6 @@ class Pruned:
         moments: The mean square of the scores of each, m^l.
     """
 
-    cell: str
-    row: str | None
-    recipe: Mapping[str, Any]
-    version: str
-    code: str
-    results_version: int
-    torch: str
     seconds: float
     names: Sequence[str]
     total: Sequence[int]
@@ -81,7 +63,7 @@ def measured(cell: Cell, data_root: str | None = None, device: str | None = None
     start = time.perf_counter()
     recipe = cell.recipe
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dataset = held_out(recipe, _dataset(recipe.data, data_root)).to(place)
+    dataset = learnt(recipe, data_root, place)
     model = network(recipe, dataset).to(place)
     batch = scoring_batch(recipe, dataset)
     if recipe.residuals == "stable":
@@ -89,13 +71,7 @@ def measured(cell: Cell, data_root: str | None = None, device: str | None = None
     scores = score(model, criterion(recipe), [batch])
     masks = select(scores, recipe.sparsity, recipe.scope)
     return Pruned(
-        cell=cell.hash,
-        row=cell.row,
-        recipe=recipe.to_mapping(),
-        version=pruneinit.__version__,
-        code=code(),
-        results_version=RESULTS_VERSION,
-        torch=torch.__version__,
+        **origin(recipe, cell.row),
         seconds=round(time.perf_counter() - start, 3),
         names=list(masks),
         total=[total for _, total in masks.counts.values()],
@@ -134,12 +110,6 @@ def _from_json(line: str, place: str) -> Pruned | None:
         raise InputError(f"{place} is damaged: {error}; remove it, and reproduce again") from error
     try:
         one = Pruned(**values)
-        same = Recipe.from_mapping(one.recipe).hash == one.cell  # which RESULTS_VERSION is part of
+        return one if one.ours else None
     except (InputError, TypeError, AttributeError):
         return None
-    return one if same else None
-
-
-@cache
-def _dataset(name: str, data_root: str | None) -> Dataset:
-    return load(name, data_root)

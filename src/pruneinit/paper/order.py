@@ -36,6 +36,8 @@ def extremes_first(grid: Grid) -> Callable[[Cell], Any]:
 def seed_by_seed(*parts: dict[str, Sequence[Any]]) -> Order:
     """The cells of some parts of the grid first, each seed by seed in the order of its rows, then the rest.
 
+    All values to choose from come together, as in `extremes_first`.
+
     Args:
         parts: What the cells of each part have: for `row` and for axes the values, in the order to compute them in.
     """
@@ -46,7 +48,8 @@ def seed_by_seed(*parts: dict[str, Sequence[Any]]) -> Order:
             rows = list(parts[part].get("row", grid.rows)) if part < len(parts) else list(grid.rows)
             # The rest network by network: a table of one network says something before the next is begun.
             network = [_place(grid, axis, cell) for axis in ("model", "data") if part == len(parts)]
-            point = [_place(grid, axis, cell) for axis in grid.over if axis != "seed"]
+            # Values to choose from come together, wherever their axis is: of a part of them nothing can be shown.
+            point = [_place(grid, axis, cell) for axis in grid.over if axis not in ("seed", grid.choose)]
             return part, network, cell.recipe.seed, rows.index(cell.row) if cell.row is not None else 0, point
 
         return key

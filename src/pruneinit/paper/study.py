@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,9 +11,10 @@ from typing import Any, ClassVar
 from pruneinit.data import data_root
 from pruneinit.errors import InputError
 from pruneinit.experiments.beside import side_by_side
-from pruneinit.experiments.executors import Executor, Stop, cores, processes, serial
+from pruneinit.experiments.executors import Stop, cores, processes, serial
 from pruneinit.experiments.grid import Grid
-from pruneinit.experiments.sweep import EXPORTED, OnResult, Standing, export, standing, sweep
+from pruneinit.experiments.progress import Watch
+from pruneinit.experiments.sweep import EXPORTED, Standing, export, standing, sweep
 from pruneinit.experiments.work import CELLS
 from pruneinit.paper.entries import Entry, entries
 from pruneinit.paper.order import Order, extremes_first
@@ -27,6 +29,13 @@ NOTE = (
 _BESIDE = 8  # processes that share a GPU, which one network of small images leaves idle most of the time
 GRIDS = Path(__file__).parent / "grids"
 
+Following = Callable[[str, Standing, int | None], AbstractContextManager[Watch]]
+
+
+def unseen(name: str, before: Standing, at_once: int | None) -> AbstractContextManager[Watch]:
+    """Follow a sweep without showing anything of it."""
+    return nullcontext(Watch(before, at_once))
+
 
 @dataclass(frozen=True)
 class Means:
@@ -38,7 +47,7 @@ class Means:
         data_root: Where data sets are; None for `$PRUNEINIT_DATA`, else the user's cache.
         device: `"cpu"`, `"cuda"`, ...; None takes a GPU where there is one.
         retry: Compute anew what has failed.
-        on_result: Called after each cell with the standing, the cell and its result.
+        following: Makes what is told of the cells of a sweep, from its name, its standing, and how many are at work.
         on_line: Called with a line to tell.
     """
 
@@ -47,7 +56,7 @@ class Means:
     data_root: str | None = None
     device: str | None = None
     retry: bool = False
-    on_result: OnResult | None = None
+    following: Following = unseen
     on_line: Callable[[str], None] = lambda line: None
 
 
@@ -145,17 +154,21 @@ class Study:
         """
         grid = self.grid(scale)
         self._refuse_missing(grid, scale, means.data_root)
-        sweep(
-            grid,
-            folder,
-            executor=side_by_side(executor(means), self.beside),
-            retry=means.retry,
-            data_root=means.data_root,
-            device=means.device,
-            measure=self.measure,
-            order=self.order.get(scale, extremes_first)(grid),
-            on_result=means.on_result,
-        )
+        workers = _workers(means)
+        executor = serial(stop=means.stop) if workers == 1 else processes(workers, stop=means.stop)
+        with means.following(self.name, standing(grid, folder), workers) as watch:
+            sweep(
+                grid,
+                folder,
+                executor=side_by_side(executor, self.beside),
+                retry=means.retry,
+                data_root=means.data_root,
+                device=means.device,
+                measure=self.measure,
+                order=self.order.get(scale, extremes_first)(grid),
+                on_result=watch.result,
+                on_elsewhere=watch.elsewhere,
+            )
 
     def gather(self, folder: Path) -> None:
         """Put single results, also those of a call that was interrupted, into the one file to commit.
@@ -200,10 +213,9 @@ class Study:
                 raise InputError(f"no folder {folder}: {self.needs[scale]}")
 
 
-def executor(means: Means) -> Executor:
-    """The way to carry out cells with these means."""
+def _workers(means: Means) -> int:
+    """How many cells to carry out at a time."""
     import torch
 
     gpu = torch.cuda.is_available() if means.device is None else means.device.startswith("cuda")
-    workers = means.workers or (min(_BESIDE, cores()) if gpu else cores())
-    return serial(stop=means.stop) if workers == 1 else processes(workers, stop=means.stop)
+    return means.workers or (min(_BESIDE, cores()) if gpu else cores())

@@ -14,7 +14,7 @@ from pruneinit.functional import Loss, call, cross_entropy, effective_weights, s
 from pruneinit.masks import Masks
 from pruneinit.reach.trace import Tracer
 from pruneinit.sharded import require_whole
-from pruneinit.survivors import current_masks
+from pruneinit.survivors import chosen_masks, current_masks
 
 
 def effective_masks(
@@ -39,16 +39,16 @@ def effective_masks(
     Args:
         model: Any module, dense or sparsified; left as it was.
         batches: An iterable of batches on the model's device. Only the first example of the first batch is used.
-        masks: What of some or all prunable weights is kept, the others being as they are. None for the masks of a
-            sparsified model and all that is dense.
+        masks: What of some or all prunable weights is kept, the others being as they are. None, which only a sparsified
+            model may have, for its own masks and all that is dense in it.
         loss: Runs the model on a batch; all tensors that it returns are outputs.
 
     Returns:
         Masks of the same weights; their sparsity is the effective sparsity.
 
     Raises:
-        InputError: A mask is of another model, there are no batches, one does not fit the model, or the output does not
-            depend on it in a way that can be followed.
+        InputError: The model is dense and there are no masks, a mask is of another model, there are no batches, one
+            does not fit the model, or the output does not depend on it in a way that can be followed.
 
     Source: Vysogorets and Kempe, "Connectivity Matters: Neural Network Pruning Through the Lens of Effective
     Sparsity" (2021).
@@ -60,14 +60,16 @@ def effective_masks(
         >>> effective_masks(model, [batch], masks)["0.weight"].tolist()
         [[True, True], [False, False]]
     """
-    return reacher(model, batches, loss)(masks)
+    effective = reacher(model, batches, loss)
+    chosen_masks(model, masks)  # to raise; what is dense in a sparsified model counts too, so None goes on as it is
+    return effective(masks)
 
 
 def reacher(model: nn.Module, batches: Batches | None, loss: Loss = cross_entropy) -> Callable[[Masks | None], Masks]:
     """`effective_masks` as a function of the masks alone, for many masks of one model.
 
     Each call runs the first example once; nothing else is kept but that example. Arguments and errors are those of
-    `effective_masks`.
+    `effective_masks`, but None keeps all of a dense model.
     """
     require_whole(model)
     batch = next(iter(each(batches)))

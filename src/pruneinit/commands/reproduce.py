@@ -1,0 +1,39 @@
+"""`pruneinit reproduce`: a figure or table of the paper, or the page of all."""
+
+from __future__ import annotations
+
+from jsonargparse import Namespace
+
+from pruneinit.errors import InputError
+from pruneinit.following import following
+from pruneinit.paper import STUDIES, Budget, Means, parse_budget, reproduce, study, write_results_page
+from pruneinit.screen import open_console, say
+
+
+def carry_out(settings: Namespace) -> None:
+    """Carry out a study as far as its budget allows, or write the page of all studies."""
+    console = open_console()
+    if settings.study == "docs":
+        page = write_results_page(STUDIES.values(), settings.out, settings.page)
+        console.print(f"page: {page}", soft_wrap=True, highlight=False)
+        return
+    asked = study(settings.study)
+    if settings.workers is not None and settings.workers < 1:
+        raise InputError(f"workers must be 1 or more, got {settings.workers}")
+    seconds = parse_budget(settings.budget)
+    means = Means(
+        stop=Budget(seconds).over,
+        workers=settings.workers,
+        data_root=settings.data_dir,
+        device=settings.device,
+        retry=settings.retry,
+        following=following,
+        on_line=say,
+    )
+    written = reproduce(asked, settings.out, means if seconds else None, scale=settings.scale)
+    for line in written.findings.progress:
+        say(f"{asked.name}: {line}")
+    if written.findings.done < written.findings.planned:
+        how = "the same command goes on" if seconds else "with a --budget it goes on"
+        say(f"{how} with the cells that are missing")
+    console.print(f"table and figure: {written.page}", soft_wrap=True, highlight=False)
