@@ -10,7 +10,7 @@ from pruneinit.experiments.grid import Cell, Grid
 from pruneinit.experiments.sweep import Standing
 from pruneinit.paper.drawings import row_maps
 from pruneinit.paper.entries import Entry
-from pruneinit.paper.order import extremes_first
+from pruneinit.paper.order import extremes_first, seed_by_seed
 from pruneinit.paper.predict import ALL, networks, predict
 from pruneinit.paper.predictions import accuracy_by, medians, predictions_remarks, predictions_table, with_medians
 from pruneinit.paper.published import Reported
@@ -147,5 +147,6 @@ EDGE_MNIST = Study(
     table=_DEEP.table,
     summary=_DEEP.summary,
     remarks=_DEEP.remarks,
+    order={"small": seed_by_seed({"row": ("sparse orthogonal",), "model": ("mlp-100",)})},
     beside=9,
 )
