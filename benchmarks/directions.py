@@ -1,0 +1,75 @@
+"""How many directions get through a deep sparse network before training, by how it was pruned and rescaled.
+
+    python benchmarks/directions.py [--depth 100] [--sparsity 0.9] [--seeds 5] [--write]
+
+Fully connected networks of width 100 on digits, pruned and not trained: `pruneinit.trainability` of each, medians over
+seeds. Writes `results/directions.json` and a table of `docs/edge.md`. A few minutes on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from documents import parse, put_table, write_results
+
+from pruneinit.data import load
+from pruneinit.experiments.measured import measured
+from pruneinit.experiments.prepare import ready
+from pruneinit.experiments.recipe import Recipe
+
+WAYS: Mapping[str, Mapping[str, Any]] = {
+    "SBP": {"criterion": "snip"},
+    "SBP, layer": {"criterion": "snip", "rescale": "layer"},
+    "SBP, 20 rounds by neuron": {"criterion": "snip", "rounds": 20, "rescale": "neuron", "rescale_between": "neuron"},
+    "magnitude per layer, layer": {"criterion": "magnitude", "scope": "layer", "rescale": "layer"},
+    "random, layer": {"criterion": "random", "scope": "layer", "rescale": "layer"},
+    "random, neuron": {"criterion": "random", "scope": "layer", "rescale": "neuron"},
+    "orthogonal, magnitude per layer, layer": {
+        "init": "orthogonal", "criterion": "magnitude", "scope": "layer", "rescale": "layer",
+    },
+    "sparse orthogonal": {"init": "sparse_orthogonal", "criterion": "magnitude", "scope": "layer"},
+}  # fmt: skip
+SHOWN = ("moment", "gradient", "decorrelation", "jacobian_rank", "jacobian_max", "kernel_condition")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--depth", type=int, default=100)
+    parser.add_argument("--sparsity", type=float, default=0.9)
+    parser.add_argument("--seeds", type=int, default=5)
+    arguments, commit = parse(parser)
+    torch.set_num_threads(1)
+    data, cpu = load("digits"), torch.device("cpu")
+    found: dict[str, list[Mapping[str, float | None]]] = {}
+    rows = []
+    for activation in ("tanh", "relu"):
+        for way, settings in WAYS.items():
+            networks = found.setdefault(f"{activation}, {way}", [])
+            for seed in range(arguments.seeds):
+                recipe = Recipe(
+                    model="mlp", depth=arguments.depth, width=100, activation=activation,
+                    sparsity=arguments.sparsity, score_images=256, seed=seed, **settings,
+                )  # fmt: skip
+                model, events = ready(recipe, data, cpu)
+                networks.append(measured(model, recipe, data, events))
+            rows.append([activation, way, *(_median(networks, name) for name in SHOWN)])
+            print(*rows[-1], sep=" | ", flush=True)
+    kept = {"depth": arguments.depth, "sparsity": arguments.sparsity, "width": 100, "data": "digits", "networks": found}
+    write_results("directions", kept, commit)
+    header = ("activation", "pruned and rescaled by", "second moment / dense", "gradient², first / last", "decorrelation",
+              "directions", "largest singular value", "condition of the kernel")  # fmt: skip
+    note = f"Depth {arguments.depth}, sparsity {arguments.sparsity:g}, medians of {arguments.seeds} seeds."
+    put_table("edge.md", header, rows, note, commit, "directions")
+
+
+def _median(networks: list[Mapping[str, float | None]], name: str) -> str:
+    known = [value for one in networks if (value := one[name]) is not None]
+    return f"{statistics.median(known):.2g}" if known else "-"
+
+
+if __name__ == "__main__":
+    main()
