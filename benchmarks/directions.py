@@ -60,8 +60,9 @@ def main() -> None:
             print(*rows[-1], sep=" | ", flush=True)
     kept = {"depth": arguments.depth, "sparsity": arguments.sparsity, "width": 100, "data": "digits", "networks": found}
     write_results("directions", kept, commit)
-    header = ("activation", "pruned and rescaled by", "second moment / dense", "gradient², first / last", "decorrelation",
-              "directions", "largest singular value", "condition of the kernel")  # fmt: skip
+    measures = ("second moment / dense", "gradient², first / last", "decorrelation", "directions",
+                "largest singular value", "condition of the kernel")  # fmt: skip
+    header = ("activation", "pruned and rescaled by", *measures)
     note = f"Depth {arguments.depth}, sparsity {arguments.sparsity:g}, medians of {arguments.seeds} seeds."
     put_table("edge.md", header, rows, note, commit, "directions")
 

@@ -115,6 +115,18 @@ def test_deep_in_a_sparse_network_every_direction_gets_through(activation):
     assert not directions(gaussian) > 1.5
 
 
+def test_only_a_plain_stack_is_mirrored_without_being_asked():
+    stack = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    other = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+
+    def halves_cancel(model):
+        w = sparse_orthogonal_(model, sparsity=0.5, generator=seed())[0].weight
+        return torch.equal(w[:4], -w[4:])
+
+    assert halves_cancel(stack)
+    assert not halves_cancel(other)
+
+
 def test_convolutions_are_orthogonal_over_channels_and_taps():
     conv = sparse_orthogonal_(nn.Conv2d(8, 16, 3).double(), "linear", sparsity=0.9, generator=seed())
     matrix = conv.weight.detach().flatten(1)

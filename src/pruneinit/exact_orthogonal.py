@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from pruneinit.densities import RULES, counts
-from pruneinit.detect import find_activation
+from pruneinit.detect import alternates, find_activation
 from pruneinit.draw import Mirrored, sparse_orthogonal
 from pruneinit.errors import InputError, check_sparsity, unknown
 from pruneinit.initialize import drawn, edge, initialize_
@@ -48,7 +48,8 @@ def sparse_orthogonal_(
         sparsity: The fraction of the weights that are 0, in [0, 1). Up to a few entries more are 0 where no rotation
             fits in. Of a weight that keeps fewer entries than its rows, some rows are empty.
         scope: How it is shared out: `"layer"`, `"uniform+"`, `"erk"` or `"igq"`, as in `select`.
-        mirrored: None for those activations of which φ(z) - φ(-z) is linear and that are not odd, which have it.
+        mirrored: None for those activations of which φ(z) - φ(-z) is linear and that are not odd, in a model that lists
+            an activation module between every two layers.
         sigma_b: Standard deviation of the biases, 0 where mirrored. None: 0 if the activation has an edge there, as
             those near which the network is an isometry have; otherwise as in `edge_of_chaos_`.
         generator: As in `edge_of_chaos_`.
@@ -74,7 +75,7 @@ def sparse_orthogonal_(
     phi = find_activation(model) if activation is None else resolved(activation)
     slope = _difference_slope(phi)
     if mirrored is None:
-        mirrored = slope is not None
+        mirrored = slope is not None and alternates(model)
     if mirrored and (slope is None or sigma_b):
         why = "needs sigma_b=0" if slope is not None else "needs an activation with phi(z) - phi(-z) linear, as ReLU"
         raise InputError(f"a mirrored network {why}: leave out mirrored, or set it to False")

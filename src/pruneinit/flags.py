@@ -146,7 +146,7 @@ def _reproduce_flags(parser: Command) -> None:
         "study",
         type=str,
         metavar="NAME",
-        help="densities, ffnn-grid, vcnn, cifar, tiny-imagenet, imagenet, vgg, edge or edge-mnist; docs writes a page of all.",
+        help="densities, ffnn-grid, vcnn, cifar, tiny-imagenet, imagenet, vgg, edge, edge-mnist; docs: a page of all.",
     )
     parser.add_argument(
         "--budget",
