@@ -104,6 +104,8 @@ def compared(cells: list[Cell], speed: float) -> dict[str, Any]:
         start = time.perf_counter()
         results.append(run_together(cells) if together else [run_one(cell.recipe, row=cell.row) for cell in cells])
         seconds.append(time.perf_counter() - start)
+    if bad := next((one for way in results for one in way if one.state != "done"), None):
+        raise SystemExit(f"a cell has failed, nothing is measured: {bad.traceback}")
     apart = [100 * abs((a.test_accuracy or 0.0) - (b.test_accuracy or 0.0)) for a, b in zip(*results, strict=True)]
     same = all(a.survivors == b.survivors and a.diverged == b.diverged for a, b in zip(*results, strict=True))
     recipe = cells[0].recipe
