@@ -6,8 +6,8 @@
 For each depth and activation one bundle of cells is drawn from `pruneinit reproduce ffnn-grid` and carried out both
 ways on one core, with everything that a cell is: preparing, pruning, training, evaluating. Then all of them together on
 all cores: one cell after the other with a thread for each core, and as `reproduce` does it, a process for each core
-with bundles. The floor is the time of the dense layers' products alone at the speed of one large product: no way of
-batching them can be faster, but by leaving out the products with zeros.
+with bundles. The floor is the time of the products of training alone at the speed of one large product: no way of
+batching them can be faster, but by leaving out the products with zeros. Evaluation and pruning are not in it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> None:
     machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
     kept = {"machine": machine, "products, GFLOP/s": speed / 1e9, "bundles": found, "figures": figures}
     write_results("side_by_side", kept, commit)
-    header = ("network", "sparsities", "one by one", "side by side", "faster", "floor of dense products",
+    header = ("network", "sparsities", "one by one", "side by side", "faster", "floor of training's products",
               "accuracies differ by, points (median, most)")  # fmt: skip
     note = f"Eight cells each, one thread. Machine: {machine}, {speed / 1e9:.0f} GFLOP/s in one large product."
     put_table("sweeps.md", header, [row(one) for one in found], note, commit, "beside")
