@@ -45,17 +45,17 @@ class Recipe:
             `imagenet` or `folder:PATH`.
         validation: Share of the training images to hold out for validation, in [0, 1).
         train_images: How many of the training images that are left to learn from, drawn by the seed; unset are all.
-        model: Network: `mlp` (`mlp-300-100`: hidden widths, which recur in a deeper one), `vcnn` (`vcnn-2`: two
-            strides first), `resnet32` (any 6n+2), `preact_resnet32`, `vgg16`, `vgg16_bn`, `3xvgg16`, `wrn-28-10`.
+        model: Network: `mlp`, `mlp-300-100` (hidden widths, which recur), `vcnn` (`vcnn-2`: two strides first),
+            `resnet32` (any 6n+2), `preact_resnet32`, `vgg16`, `vgg16_bn`, `3xvgg16`, `wrn-28-10`.
         depth: Weight layers of an `mlp` or `vcnn`.
         width: Neurons, or channels of the first stage.
         activation: Activation, by name.
         init: Initialisation: `default` (PyTorch's), `edge` (Gaussian on the Edge of Chaos), `gaussian` (with
-            `sigma_w`, `sigma_b`), `orthogonal` or `delta_orthogonal` (on the Edge of Chaos), or `sparse_orthogonal`,
-            sparse as the recipe says by layer, unless `scope` names another rule: `magnitude` then removes the zeros.
+            `sigma_w`, `sigma_b`), `orthogonal`, `delta_orthogonal` (on the Edge of Chaos) or `sparse_orthogonal` (its
+            zeros are what `magnitude` removes).
         sigma_w: Weight scale σ_w of `gaussian`.
-        sigma_b: Bias scale σ_b of `edge` and the orthogonal ones (unset is the activation's own, for the sparse one 0
-            if it can be) and of `gaussian` (unset is 0).
+        sigma_b: Bias scale σ_b of `edge` and the orthogonal ones (unset is the activation's own) and of `gaussian`
+            (unset is 0).
         residuals: `stable` divides each residual branch by the square root of their number (Stable ResNet).
         criterion: What to prune by, `snip` being SBP and `magnitude` MBP; with `none` the run is dense.
         sparsity: Fraction of the prunable weights to remove, in [0, 1).

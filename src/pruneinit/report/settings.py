@@ -20,6 +20,10 @@ _INIT = {
     "gaussian": "The weights are drawn from a normal distribution whose spread was chosen by hand",
     "orthogonal": "The weights are random rotations, scaled to the Edge of Chaos",
     "delta_orthogonal": "The kernels are random rotations in their middle and zero around it, on the Edge of Chaos",
+    "sparse_orthogonal": (
+        "The weights are rotations most of whose entries are zero, which is what pruning removes, at the scale that "
+        "keeps every signal as it is"
+    ),
 }
 _RESIDUALS = {
     "stable": (
