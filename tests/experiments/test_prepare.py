@@ -98,3 +98,17 @@ def test_the_checks_of_a_recipe_follow_its_seed(sanity):
     assert (masks == plain) == (sanity == "reinitialize")
     assert torch.equal(model.fc2.weight, other.fc2.weight)
     assert torch.equal(model.fc2.weight, usual.fc2.weight) == (sanity != "reinitialize")
+
+
+@pytest.mark.parametrize("scope", ["layer", "global", "erk"])
+def test_magnitude_removes_the_zeros_of_a_sparse_orthogonal_start_alone(scope):
+    recipe = Recipe(
+        model="mlp-20-12", depth=6, activation="relu", init="sparse_orthogonal", criterion="magnitude",
+        sparsity=0.8, scope=scope,
+    )  # fmt: skip
+    data = load("digits")
+    model = network(recipe, data)
+    masks = pruned(model, recipe, scoring_batch(recipe, data))
+    for name, mask in masks.items():
+        assert not bool((model.get_parameter(name)[~mask] != 0).any())
+    assert masks.kept == round(0.2 * masks.total)

@@ -59,6 +59,7 @@ def test_every_setting_changes_the_hash():
         ({"sigma_w": 1.0}, "sigma_w goes with init='gaussian'"),
         ({"init": "gaussian"}, "sigma_w goes with init='gaussian'"),
         ({"criterion": "none", "rescale": "layer"}, "needs something pruned"),
+        ({"criterion": "none", "init": "sparse_orthogonal"}, "needs something pruned: set criterion='magnitude'"),
         ({"criterion": "none", "rescale_between": "layer"}, "rescale_between='layer' needs something pruned"),
         ({"rescale_between": "layer"}, "rescale_between='layer' rescales between rounds, and there is one: set rounds"),
         ({"rescale_between": "neuron", "criterion": "force", "rounds": 1}, "and there is one"),
