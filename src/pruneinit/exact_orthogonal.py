@@ -76,10 +76,10 @@ def sparse_orthogonal_(
     slope = _difference_slope(phi)
     if mirrored is None:
         mirrored = slope is not None and alternates(model)
-    if mirrored and (slope is None or sigma_b):
-        why = "needs sigma_b=0" if slope is not None else "needs an activation with phi(z) - phi(-z) linear, as ReLU"
-        raise InputError(f"a mirrored network {why}: leave out mirrored, or set it to False")
-    if mirrored and slope is not None:
+    if mirrored:
+        if slope is None or sigma_b:
+            why = "an activation with phi(z) - phi(-z) linear, as ReLU" if slope is None else "sigma_b=0"
+            raise InputError(f"a mirrored network needs {why}: leave out mirrored, or set it to False")
         sigma_w, sigma_b = math.sqrt(2) / slope, 0.0
     else:
         sigma_w, sigma_b = _without_biases(model, phi) if sigma_b is None else edge(model, phi, sigma_b)

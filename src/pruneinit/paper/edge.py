@@ -39,6 +39,10 @@ class Maps:
     title: str
     by: tuple[str, ...]
 
+    def told_by(self) -> dict[str, Any]:
+        """What a `Study` takes to be shown so."""
+        return {"figure": self.figure, "table": self.table, "summary": self.summary, "remarks": self.remarks}
+
     def figure(self, found: Sequence[Entry], reported: Sequence[Reported]) -> str:
         """A map of rows and places for each network."""
         return row_maps(found, title=self.title, places=_PLACES, by=self.by)
@@ -131,10 +135,7 @@ class Edge(Study):
 _MAPS = Maps(texts("edge")["title"], by=("activation", "init"))
 EDGE = Edge(
     **texts("edge"),
-    figure=_MAPS.figure,
-    table=_MAPS.table,
-    summary=_MAPS.summary,
-    remarks=_MAPS.remarks,
+    **_MAPS.told_by(),
     order={"small": order, "paper": order},
     beside=9,  # three networks at three learning rates each, which are pruned once
     measure=True,
@@ -143,10 +144,7 @@ EDGE = Edge(
 _DEEP = Maps(texts("edge-mnist")["title"], by=("activation", "model"))
 EDGE_MNIST = Study(
     **texts("edge-mnist"),
-    figure=_DEEP.figure,
-    table=_DEEP.table,
-    summary=_DEEP.summary,
-    remarks=_DEEP.remarks,
+    **_DEEP.told_by(),
     order={"small": seed_by_seed({"row": ("sparse orthogonal",), "model": ("mlp-100",)})},
     beside=9,
 )
