@@ -120,4 +120,7 @@ def _check_halves(weight: Weight, mirrored: Mirrored) -> None:
         raise InputError(f"{weight.name} has groups, which cannot be mirrored: set mirrored=False")
     for number, halved, what in ((outputs, mirrored[0], "outputs"), (inputs, mirrored[1], "inputs")):
         if halved and number % 2:
-            raise InputError(f"{weight.name} has {number} {what}, which have no halves to mirror: set mirrored=False")
+            raise InputError(
+                f"{weight.name} has {number} {what}, which have no halves to mirror: take an even number, or set "
+                "mirrored=False"
+            )
