@@ -9,6 +9,7 @@ from torch import nn
 
 import pruneinit as pi
 from problems import IDS, PROBLEMS, Attention, SharedLayer
+from pruneinit.calibration import Calibration
 from pruneinit.neurons import alive, neuron_factors
 from pruneinit.reparametrize import chain
 from pruneinit.rescale import rescaling_factors
@@ -153,6 +154,14 @@ def test_dead_neurons_keep_factor_one_and_stay_out_of_the_means():
     # The mean of 5, 2 and 8 is 5; the last one sees no signal and gets the layer's factor, that of the second.
     assert found.values.tolist() == pytest.approx([1.0, math.sqrt(5 / 4), 1.0, math.sqrt(5 / 4)])
     assert (found.dead, found.clamped) == (2, 0)
+
+
+def test_a_warning_names_a_few_layers_and_counts_the_others():
+    found = Calibration(dead={f"fc{n}.weight": (n, 10) for n in range(1, 9)})
+    named = ", ".join(f"{n} of 10 of fc{n}.weight" for n in range(1, 6))
+    assert found.warnings() == [
+        f"neurons with nothing left to rescale keep the factor 1: {named}, and 21 of 30 of 3 more weights"
+    ]
 
 
 def test_dead_and_clamped_neurons_are_reported_by_layer():

@@ -127,10 +127,44 @@ def test_only_a_plain_stack_is_mirrored_without_being_asked():
     assert not halves_cancel(other)
 
 
-def test_convolutions_are_orthogonal_over_channels_and_taps():
-    conv = sparse_orthogonal_(nn.Conv2d(8, 16, 3).double(), "linear", sparsity=0.9, generator=seed())
-    matrix = conv.weight.detach().flatten(1)
-    torch.testing.assert_close(matrix @ matrix.T, torch.eye(16, dtype=torch.float64), rtol=0, atol=1e-6)
+def circular(inputs, outputs, size=3):
+    return nn.Conv2d(inputs, outputs, size, padding="same", padding_mode="circular", bias=False).double()
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.8, 0.9, 0.95], ids=lambda s: f"{s:.0%}")
+@pytest.mark.parametrize("inputs, outputs", [(8, 16), (16, 16), (1, 12)])
+def test_a_convolution_changes_no_norm(inputs, outputs, sparsity):
+    conv = sparse_orthogonal_(circular(inputs, outputs), "linear", sparsity=sparsity, generator=seed())
+    x = torch.randn(3, inputs, 6, 5, dtype=torch.float64, generator=seed(1))
+    length = x.flatten(1).norm(dim=1) * math.sqrt(outputs / inputs)  # the mean square of a channel is kept
+    torch.testing.assert_close(conv(x).flatten(1).norm(dim=1), length)
+
+
+@pytest.mark.parametrize("sparsity", [0.5, 0.95], ids=lambda s: f"{s:.0%}")
+def test_a_convolution_to_fewer_channels_changes_no_norm_on_the_way_back(sparsity):
+    conv = sparse_orthogonal_(circular(16, 8), "linear", sparsity=sparsity, generator=seed())
+    x = torch.randn(3, 16, 6, 5, dtype=torch.float64, generator=seed(1)).requires_grad_()
+    back = torch.randn(3, 8, 6, 5, dtype=torch.float64, generator=seed(2))
+    (gradient,) = torch.autograd.grad(conv(x), x, back)
+    torch.testing.assert_close(gradient.flatten(1).norm(dim=1), back.flatten(1).norm(dim=1))
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9, 0.95], ids=lambda s: f"{s:.0%}")
+def test_a_convolution_keeps_about_what_is_asked_at_all_taps(sparsity):
+    conv = sparse_orthogonal_(circular(16, 16), "linear", sparsity=sparsity, generator=seed())
+    used = conv.weight != 0
+    assert 0.9 * (1 - sparsity) <= float(used.double().mean()) <= 1 - sparsity
+    assert bool(used.sum((0, 1)).all())
+
+
+def test_a_mirrored_stack_of_convolutions_changes_no_norm():
+    model = nn.Sequential(*[module for _ in range(20) for module in (circular(12, 12), nn.ReLU())], circular(12, 6))
+    sparse_orthogonal_(model, sparsity=0.9, generator=seed())
+    x = torch.randn(3, 12, 6, 5, dtype=torch.float64, generator=seed(1))
+    found = [module(x) for module in model[:1]]
+    deep = model(x)
+    # From the first layer on, whose 12 channels hold a half and its negative, nothing is lost.
+    torch.testing.assert_close(deep.square().mean((1, 2, 3)), found[0].square().mean((1, 2, 3)))
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_others():

@@ -31,6 +31,8 @@ SAMPLES = 32
 """Of how many values at least the second moment of a neuron should be the mean. Over n independent Gaussian values its
 relative standard error is √(2/n), 25 % here, so that of the factor is half of it."""
 
+_NAMED = 5  # weights in one warning
+
 
 @dataclass
 class Calibration:
@@ -207,4 +209,10 @@ def _checked(name: str, targets: Targets, moment: float) -> float:
 
 
 def _counted(numbers: Mapping[str, tuple[int, int]]) -> str:
-    return ", ".join(f"{some} of {every} of {name}" for name, (some, every) in numbers.items())
+    """The first few in words, and how many are left out: a deep network has a hundred of them."""
+    named = [f"{some} of {every} of {name}" for name, (some, every) in numbers.items()]
+    rest = list(numbers.values())[_NAMED:]
+    if rest:
+        some, every = (sum(column) for column in zip(*rest, strict=True))
+        named[_NAMED:] = [f"and {some} of {every} of {len(rest)} more weights"]
+    return ", ".join(named)

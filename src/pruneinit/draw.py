@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional
 
 from pruneinit.weights import Weight
 
@@ -46,6 +45,9 @@ def sparse_orthogonal(
 ) -> Tensor:
     """As `orthogonal`, with at most `kept` values that are not 0, spread evenly; where too few, some rows are empty.
 
+    Convolutions shift each channel by one tap of its own and turn channels into each other, so that with periodic
+    borders and stride 1 they keep the norm of images too.
+
     Where outputs are mirrored, the second half of them are the first half's negatives, and where inputs are, so are
     the columns of the second half; the matrix of one half is then the orthogonal one.
 
@@ -58,11 +60,12 @@ def sparse_orthogonal(
                 [0., 0., 1., 0.],
                 [0., 0., 0., 1.]], dtype=torch.float64), 8)
     """
-    parts, halves = _parts(weight), (1 + mirrored[0], 1 + mirrored[1])
+    parts, halves, taps = _parts(weight), (1 + mirrored[0], 1 + mirrored[1]), math.prod(weight.shape[2:])
 
     def make(rows: int, columns: int) -> Tensor:
         own = kept // parts // math.prod(halves)
-        matrix = _sparse(rows // halves[0], columns // halves[1], own, generator).to(dtype)
+        inputs = columns // taps
+        matrix = _sparse(rows // halves[0], inputs // halves[1], taps, own, generator).to(dtype)
         if mirrored[1]:
             matrix = torch.cat([matrix, -matrix], 1) / math.sqrt(2)
         return torch.cat([matrix, -matrix]) if mirrored[0] else matrix
@@ -117,26 +120,46 @@ def _haar(rows: int, columns: int, generator: Generator, dtype: torch.dtype) -> 
     return math.sqrt(max(rows, columns) / columns) * (uniform if rows >= columns else uniform.T)
 
 
-def _sparse(rows: int, columns: int, kept: int, generator: Generator) -> Tensor:
-    """As `_haar` with at most `kept` entries that are not 0: rows that share no column, turned in pairs (float64)."""
+def _sparse(rows: int, columns: int, taps: int, kept: int, generator: Generator) -> Tensor:
+    """As `_haar` with at most `kept` entries that are not 0, [rows, columns, taps] (float64).
+
+    It begins with rows that share no column, and one tap a column: a shift of each input channel, and an orthogonal
+    matrix. Then rows are turned in pairs, and columns too where there are taps, which keeps it a convolution that
+    changes no norm.
+    """
     if rows > columns:
-        return math.sqrt(rows / columns) * _sparse(columns, rows, kept, generator).T
-    matrix = torch.zeros(rows, columns, dtype=torch.float64, device=generator.device)
-    own = torch.randperm(columns, generator=generator, device=generator.device)[:kept]
-    matrix[torch.arange(len(own), device=own.device) % rows, own] = normal((len(own),), generator, torch.float64)
-    matrix = functional.normalize(matrix, dim=1)
+        turned = _sparse(columns, rows, taps, kept, generator).transpose(0, 1)
+        return turned * math.sqrt(rows / columns)
+    device = generator.device
+    matrix = torch.zeros(rows, columns, taps, dtype=torch.float64, device=device)
+    own = torch.randperm(columns, generator=generator, device=device)[:kept]
+    tap: Tensor | int = 0
+    if taps > 1:  # all alike
+        places = torch.arange(len(own), device=device) % taps
+        tap = torch.randperm(taps, generator=generator, device=device)[places]
+    matrix[torch.arange(len(own), device=device) % rows, own, tap] = normal((len(own),), generator, torch.float64)
+    matrix /= matrix.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None]
     free, fruitless = kept - len(own), 0
-    while free and fruitless < _FRUITLESS:
-        # Turning two rows leaves them orthonormal, and both have the entries of either. Each round has disjoint pairs,
-        # so that all rows fill up alike; the last turns as many as there is room for.
-        order = torch.randperm(rows, generator=generator, device=generator.device)
-        pairs = order[: rows // 2 * 2].view(-1, 2)
-        used = matrix[pairs] != 0
-        more = 2 * used.any(1).sum(1) - used.sum((1, 2))
-        pairs, more = pairs[more.cumsum(0) <= free], more[more.cumsum(0) <= free]
-        angles = torch.rand(len(pairs), generator=generator, device=generator.device, dtype=torch.float64) * math.tau
-        turns = torch.stack([angles.cos(), -angles.sin(), angles.sin(), angles.cos()], 1).view(-1, 2, 2)
-        matrix[pairs] = turns @ matrix[pairs]
-        free -= int(more.sum())
-        fruitless = 0 if more.any() else fruitless + 1
+    while free > 0 and fruitless < _FRUITLESS:
+        used = free
+        for side in range(2 if taps > 1 else 1):
+            free -= _turn_pairs_(matrix.transpose(0, side), free, generator)
+        fruitless = 0 if free < used else fruitless + 1
     return matrix
+
+
+def _turn_pairs_(matrix: Tensor, free: int, generator: Generator) -> int:
+    """Turn disjoint pairs of rows by random angles, as many as there is room for; how many entries that took.
+
+    Two orthonormal rows stay so, and both have the entries of either. As each row is in one pair, all fill up alike.
+    """
+    device = generator.device
+    order = torch.randperm(len(matrix), generator=generator, device=device)
+    pairs = order[: len(matrix) // 2 * 2].view(-1, 2)
+    used = matrix[pairs].flatten(2) != 0
+    more = 2 * used.any(1).sum(1) - used.sum((1, 2))
+    pairs, more = pairs[more.cumsum(0) <= free], more[more.cumsum(0) <= free]
+    angles = torch.rand(len(pairs), generator=generator, device=device, dtype=torch.float64) * math.tau
+    turns = torch.stack([angles.cos(), -angles.sin(), angles.sin(), angles.cos()], 1).view(-1, 2, 2)
+    matrix[pairs] = torch.einsum("pab,pb...->pa...", turns, matrix[pairs])
+    return int(more.sum())

@@ -34,7 +34,8 @@ def sparse_orthogonal_(
     sparse network all inputs look alike. Here the sparse matrix is made orthogonal from the start, by random Givens
     rotations of rows that share no column (Nowak, Gniecki, Szatkowski, Tabor, "Sparser, Better, Deeper, Stronger:
     Improving Static Sparse Training with Exact Orthogonal Initialization", 2024), spread evenly over rows. Prune it by
-    `Magnitude()` to the same sparsity, which removes zeros alone.
+    `Magnitude()` to the same sparsity, which removes zeros alone. A convolution begins as one shift a channel, and
+    channels are turned in pairs from either side: with periodic borders and stride 1 it keeps the norm of images.
 
     ReLU is no isometry after an orthogonal matrix either. With `mirrored`, the second half of a layer's neurons has the
     weights of the first half negated, and the next layer takes their difference, φ(z) - φ(-z) = a z for ReLU, leaky
