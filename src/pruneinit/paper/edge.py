@@ -142,9 +142,10 @@ EDGE = Edge(
 )
 
 _DEEP = Maps(texts("edge-mnist")["title"], by=("activation", "model"))
-EDGE_MNIST = Study(
+EDGE_MNIST = Edge(
     **texts("edge-mnist"),
     **_DEEP.told_by(),
     order={"small": seed_by_seed({"row": ("sparse orthogonal",), "model": ("mlp-100",)})},
     beside=9,
+    measure=True,
 )
