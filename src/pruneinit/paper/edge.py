@@ -149,3 +149,11 @@ EDGE_MNIST = Edge(
     beside=9,
     measure=True,
 )
+
+_CONVOLUTIONS = Maps(texts("edge-vcnn")["title"], by=("activation",))
+EDGE_VCNN = Edge(
+    **texts("edge-vcnn"),
+    **_CONVOLUTIONS.told_by(),
+    order={"small": seed_by_seed({"row": ("sparse orthogonal",), "depth": (50, 100)})},
+    measure=True,
+)

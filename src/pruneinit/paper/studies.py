@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pruneinit.errors import unknown
 from pruneinit.paper.cifar import CIFAR
 from pruneinit.paper.densities import DENSITIES
-from pruneinit.paper.edge import EDGE, EDGE_MNIST
+from pruneinit.paper.edge import EDGE, EDGE_MNIST, EDGE_VCNN
 from pruneinit.paper.ffnn_grid import FFNN_GRID
 from pruneinit.paper.imagenets import IMAGENET, TINY_IMAGENET
 from pruneinit.paper.study import Study
@@ -15,7 +15,8 @@ from pruneinit.paper.vcnn import VCNN
 from pruneinit.paper.vgg import VGG
 
 STUDIES: Mapping[str, Study] = {
-    study.name: study for study in (DENSITIES, FFNN_GRID, VCNN, CIFAR, TINY_IMAGENET, IMAGENET, VGG, EDGE, EDGE_MNIST)
+    study.name: study
+    for study in (DENSITIES, FFNN_GRID, VCNN, CIFAR, TINY_IMAGENET, IMAGENET, VGG, EDGE, EDGE_MNIST, EDGE_VCNN)
 }
 
 
