@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,9 +10,11 @@ from torch import Tensor, nn
 
 from pruneinit.reparametrize import factor, set_stored_, stored
 from pruneinit.survivors import survivors_of
+from pruneinit.train import products
+from pruneinit.train.products import Survived
 from pruneinit.weights import weight
 
-_SPARSE = 0.25
+_SPARSE = 0.6
 """Below this density a product by survivors is faster (measured with 100 x 100 weights, 128 examples, one thread)."""
 
 
@@ -60,7 +61,7 @@ class Layer:
         """Write pre-activations to `out` [K, out, B], of activations [K, in, B] or images [in, B] that all share."""
         count, rows, _ = self.bias.shape
         if self.sparse is not None:
-            torch.addmm(self.bias.view(-1, 1), self.sparse.matrix, _flat(h), out=_flat(out))
+            self.sparse.forward(self.values, self.bias.view(-1), _flat(h), _flat(out))
         elif h.dim() == 2:
             torch.addmm(self.bias.view(-1, 1), self.values.view(count * rows, -1), h, out=_flat(out))
         else:
@@ -69,12 +70,9 @@ class Layer:
     def backward(self, g: Tensor, h: Tensor, out: Tensor | None) -> None:
         """Make the gradient of `values` from that of the pre-activations, and write that of `h` to `out`, if asked."""
         if self.sparse is not None:
-            made = self.sparse.gradient
-            torch.sparse.sampled_addmm(self.sparse.matrix, _flat(g), _flat(h).t(), beta=0.0, out=made)
+            self.sparse.gradient(_flat(g), _flat(h), self.gradient)
             if out is not None:
-                turned = self.sparse.transposed
-                torch.index_select(self.values, 0, self.sparse.order, out=turned.values())
-                torch.addmm(_flat(out), turned, _flat(g), beta=0.0, out=_flat(out))
+                self.sparse.back(self.values, _flat(g), _flat(out))
         elif h.dim() == 2:
             torch.mm(_flat(g), h.t(), out=_flat(self.gradient))
         else:
@@ -101,25 +99,6 @@ def _step(values: Tensor, gradient: Tensor, speed: Tensor, rate: Tensor, by: Rat
 def _flat(tensor: Tensor) -> Tensor:
     """[K, n, B] as [K n, B]."""
     return tensor.view(-1, tensor.shape[-1])
-
-
-@dataclass(frozen=True)
-class Survived:
-    """The survivors of K weights as one sparse matrix, block-diagonal or, for shared images, on top of each other.
-
-    Attributes:
-        matrix: CSR, [K out, K in] or [K out, in]; its values are those of the layer.
-        gradient: The same with the gradient as values.
-        transposed: The matrix transposed, whose values are brought up to date before each use.
-        order: Where each of the transposed matrix's values is in the matrix.
-        kept: Which of the weights [K, out, in] they are, in the order of the matrix's values.
-    """
-
-    matrix: Tensor
-    gradient: Tensor
-    transposed: Tensor
-    order: Tensor
-    kept: Tensor
 
 
 def layers_of(model: nn.Module) -> list[nn.Linear] | None:
@@ -186,33 +165,20 @@ def _layer(
                         for w, s in zip(weights, survivors, strict=True)])  # fmt: skip
     pace, rate = torch.stack(squares) * bias_rate * kept, bias_rate
     survived = None
-    if 0 < float(kept.double().mean()) < _SPARSE and weights.device.type == "cpu":
-        survived = _survived(weights, kept, shared=shared)
-        weights, pace, rate = survived.matrix.values(), pace[kept], rate.expand_as(pace)[kept]
-        gradient = survived.gradient.values()
+    if _sparsely(kept, weights):
+        survived = Survived.of(kept, shared=shared)
+        weights, pace, rate = weights[kept], pace[kept], rate.expand_as(pace)[kept]
+        gradient = torch.empty_like(weights)
     else:
         gradient = gradients.setdefault(weights.shape, torch.empty_like(weights))
     speed, bias_speed = torch.zeros_like(weights), torch.zeros_like(bias)
     return Layer(weights, bias, rate, bias_rate, pace, speed, bias_speed, gradient, survived)
 
 
-def _survived(weights: Tensor, kept: Tensor, *, shared: bool) -> Survived:
-    count, out, inner = weights.shape
-    block, row, column = kept.nonzero(as_tuple=True)
-    rows, columns, values = block * out + row, column if shared else block * inner + column, weights[kept]
-    size = (count * out, inner if shared else count * inner)
-    order = torch.argsort(columns * size[0] + rows)  # by columns, and within one by rows
-    turned = _csr(columns[order], rows[order], values[order], size[::-1])
-    return Survived(_csr(rows, columns, values, size), _csr(rows, columns, values.clone(), size), turned, order, kept)
-
-
-def _csr(rows: Tensor, columns: Tensor, values: Tensor, size: tuple[int, ...]) -> Tensor:
-    """A CSR matrix from its values row by row. MKL knows 32-bit places; others would be copied at each product."""
-    ends = torch.zeros(size[0] + 1, dtype=torch.int32)
-    ends[1:] = torch.bincount(rows, minlength=size[0]).cumsum(0)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(ends, columns.to(torch.int32), values, size, check_invariants=False)
+def _sparsely(kept: Tensor, weights: Tensor) -> bool:
+    """Whether products by survivors are faster, and there are any."""
+    known = weights.device.type == "cpu" and weights.dtype in products.DTYPES
+    return known and products.available() and 0 < float(kept.double().mean()) < _SPARSE
 
 
 def put_back_(layers: Sequence[Layer], at: int, model: nn.Module) -> None:
