@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import textwrap
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pruneinit.batch import Batches, each
 from pruneinit.criteria import Criterion
@@ -16,15 +18,16 @@ from pruneinit.errors import InputError
 from pruneinit.expectation import expected_signals
 from pruneinit.findings import Findings, Layer
 from pruneinit.forecasting import forecast
-from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights
+from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights, scoring_mode
 from pruneinit.masks import Masks, check_masks
 from pruneinit.meanfield import ActivationSpec
-from pruneinit.propagation import Signal, signals, signals_of
+from pruneinit.propagation import signals_of
 from pruneinit.reach import effective_masks
-from pruneinit.reparametrize import Scale, chain, tensor_without
+from pruneinit.reparametrize import Scale, chain, factor, tensor_without
 from pruneinit.rescale import rescaling_factors
 from pruneinit.residual import shortcuts
 from pruneinit.survivors import current_masks
+from pruneinit.tangent import kernel_condition
 from pruneinit.verdicts import advice, verdict
 from pruneinit.weights import listed
 
@@ -131,7 +134,8 @@ def diagnose(
         layers = tuple(Layer(name, w.kind, w.shape, w.numel, kept[name]) for name, w in weights.items())
         return Diagnosis(layers)
     batches = list(each(batches))
-    stages = _stages(model, batches, masks, sparse, loss, norm)
+    at = _stages(model, batches, masks, sparse, loss, norm)
+    stages = {name: signals_of(model, batches, stage.weights, loss=loss, norm=norm) for name, stage in at.items()}
     seen = list(next(iter(stages.values())))
     order = [*seen, *(name for name in weights if name not in seen)]
     found, law, expected = None, {}, {}
@@ -156,33 +160,58 @@ def diagnose(
         for name in order
     )
     branches, stable = (found.branches, found.stable) if found is not None else shortcuts(model, batches[0])
-    return Diagnosis(layers, stages, expected, found, branches, stable)
+    conditions = _conditions(model, batches, at, loss, norm)
+    return Diagnosis(layers, stages, expected, found, branches, stable, conditions=conditions)
 
 
 def _same(one: Masks, other: Masks) -> bool:
     return one.keys() == other.keys() and all(torch.equal(mask.cpu(), other[n].cpu()) for n, mask in one.items())
 
 
+@dataclass(frozen=True)
+class _Stage:
+    """The weights that the forward pass sees at a stage, and by what their gradients are those of the parameters."""
+
+    weights: Mapping[str, Tensor]
+    scales: Mapping[str, Tensor]
+
+
 def _stages(
     model: nn.Module, batches: Batches, masks: Masks | None, sparse: Masks, loss: Loss, norm: Norm | None
-) -> dict[str, dict[str, Signal]]:
-    stages = {}
-    if not sparse:
-        stages["dense"] = signals(model, batches, loss=loss, norm=norm)
-        if masks is None:
-            return stages
-        stages["pruned"] = signals(model, batches, masks=masks, loss=loss, norm=norm)
-        with warnings.catch_warnings():  # of layers that no signal reaches: the diagnosis lists them itself
-            warnings.simplefilter("ignore", UserWarning)
-            factors = rescaling_factors(model, batches, masks=masks, method="layer", loss=loss, norm=norm)
-        rescaled = effective_weights(model, None) | {
-            name: value * factors[name] for name, value in effective_weights(model, masks).items()
-        }
-        stages["rescaled"] = signals_of(model, batches, rescaled, loss=loss, norm=norm)
+) -> dict[str, _Stage]:
+    with scoring_mode(model, norm), torch.no_grad():
+        whole = effective_weights(model, None)
+    if sparse:
+        scaled = [n for n in sparse if any(isinstance(x, Scale) and x.role == "rescale" for x in chain(model, n))]
+        before = {name: tensor_without(model, name, "rescale") for name in scaled}
+        stages = {"pruned": _Stage(whole | before, sparse)}
+        if scaled:
+            stages["rescaled"] = _Stage(whole, {name: sparse[name] * factor(model, name) for name in sparse})
         return stages
-    scaled = [n for n in sparse if any(isinstance(x, Scale) and x.role == "rescale" for x in chain(model, n))]
-    before = effective_weights(model, None) | {name: tensor_without(model, name, "rescale") for name in scaled}
-    stages["pruned"] = signals_of(model, batches, before, loss=loss, norm=norm)
-    if scaled:
-        stages["rescaled"] = signals(model, batches, loss=loss, norm=norm)
+    stages = {"dense": _Stage(whole, {})}
+    if masks is None:
+        return stages
+    with scoring_mode(model, norm), torch.no_grad():
+        pruned = effective_weights(model, masks)
+    stages["pruned"] = _Stage(whole | pruned, masks)
+    with warnings.catch_warnings():  # of layers that no signal reaches: the diagnosis lists them itself
+        warnings.simplefilter("ignore", UserWarning)
+        factors = rescaling_factors(model, batches, masks=masks, method="layer", loss=loss, norm=norm)
+    rescaled = {name: value * factors[name] for name, value in pruned.items()}
+    scales = {name: masks[name].to(value) * factors[name] for name, value in pruned.items()}
+    stages["rescaled"] = _Stage(whole | rescaled, scales)
     return stages
+
+
+def _conditions(
+    model: nn.Module, batches: Sequence[Any], stages: Mapping[str, _Stage], loss: Loss, norm: Norm | None
+) -> dict[str, float]:
+    """Of the stages that may be trained; of none where it is not `model(x)` that is."""
+    if loss is not cross_entropy:
+        return {}
+    trained = [name for name in stages if name != "dense" or len(stages) == 1]
+    found = {
+        name: kernel_condition(model, batches[0], stages[name].weights, stages[name].scales, norm=norm)
+        for name in trained
+    }
+    return {name: value for name, value in found.items() if value is not None}
