@@ -8,6 +8,7 @@ from pruneinit.errors import unknown
 from pruneinit.paper.cifar import CIFAR
 from pruneinit.paper.densities import DENSITIES
 from pruneinit.paper.edge import EDGE, EDGE_MNIST, EDGE_VCNN
+from pruneinit.paper.edge_cifar import EDGE_CIFAR
 from pruneinit.paper.ffnn_grid import FFNN_GRID
 from pruneinit.paper.imagenets import IMAGENET, TINY_IMAGENET
 from pruneinit.paper.study import Study
@@ -16,7 +17,19 @@ from pruneinit.paper.vgg import VGG
 
 STUDIES: Mapping[str, Study] = {
     study.name: study
-    for study in (DENSITIES, FFNN_GRID, VCNN, CIFAR, TINY_IMAGENET, IMAGENET, VGG, EDGE, EDGE_MNIST, EDGE_VCNN)
+    for study in (
+        DENSITIES,
+        FFNN_GRID,
+        VCNN,
+        CIFAR,
+        TINY_IMAGENET,
+        IMAGENET,
+        VGG,
+        EDGE,
+        EDGE_MNIST,
+        EDGE_VCNN,
+        EDGE_CIFAR,
+    )
 }
 
 
