@@ -1,4 +1,4 @@
-# make run   sets up and carries out the main job: one deep network, pruned three ways, and a page that shows why
+# make run   sets up and carries out the main job: one deep network, pruned four ways, and a page that shows why
 # make test  sets up and runs every check: tests, doctests, ruff, mypy
 
 VENV := .venv

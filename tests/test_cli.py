@@ -120,14 +120,14 @@ def test_a_run_whose_reader_is_gone_ends_as_if_it_was_read(tmp_path):
     assert (record.parent / "report.html").is_file()
 
 
-def test_compare_writes_a_page_of_three_runs(tmp_path, capsys):
+def test_compare_writes_a_page_of_all_runs(tmp_path, capsys):
     assert main(["compare", *QUICK, "--activation", "tanh", "--out", str(tmp_path)]) == 0
     page = capsys.readouterr().out.strip().splitlines()[-1].removeprefix("report: ")
     with open(page) as file:
         text = file.read()
     for label in ("ordinary initialisation", "Edge of Chaos", "Edge of Chaos + rescaling"):
         assert label in text
-    assert len(list(tmp_path.glob("*/report.html"))) == 3
+    assert len(list(tmp_path.glob("*/report.html"))) == 4
 
 
 COMPARED = ["--activation", "tanh", "--training.epochs", "1", "--training.augment", "false", "--device", "cpu"]

@@ -11,7 +11,7 @@ _ERROR, _INTERRUPTED = 2, 130
 # Each is carried out by the file of its name in `commands`, which is imported when it is given.
 _COMMANDS = {
     "run": "carry out one recipe: initialise, prune, rescale, train, save, report",
-    "compare": "prune the same network three ways, and show what the Edge of Chaos is for",
+    "compare": "prune the same network in several ways, and show what the Edge of Chaos is for",
     "sweep": "carry out what is missing of a grid of recipes, in several processes",
     "reproduce": "carry out a figure or table of the paper again, and set it beside what it reports",
     "diagnose": "will it train? Look at a pruned network before training it, and at what would help",

@@ -6,7 +6,7 @@ import pytest
 
 from pruneinit.data import load
 from pruneinit.errors import InputError
-from pruneinit.experiments import Recipe, run, three_ways
+from pruneinit.experiments import Recipe, run, ways
 from runs import RECIPE, SHORT, events
 
 COMPARED = dataclasses.replace(RECIPE, rescale="none")
@@ -26,20 +26,29 @@ COMPARED = dataclasses.replace(RECIPE, rescale="none")
 )
 def test_a_comparison_refuses_what_it_would_ignore(change, message):
     with pytest.raises(InputError, match=message):
-        three_ways(dataclasses.replace(COMPARED, **change), load("digits"))
+        ways(dataclasses.replace(COMPARED, **change), load("digits"))
 
 
-def test_three_ways_of_a_plain_and_of_a_residual_network():
+def test_ways_of_a_plain_and_of_a_residual_network():
     data = load("digits")
-    plain = three_ways(COMPARED, data)
+    plain = ways(COMPARED, data)
     assert [(r.init, r.rescale, r.residuals) for _, r in plain] == [
         ("default", "none", "plain"),
         ("edge", "none", "plain"),
         ("edge", "layer", "plain"),
+        ("sparse_orthogonal", "none", "plain"),
     ]
-    residual = three_ways(dataclasses.replace(COMPARED, model="resnet20", depth=None, width=4, activation=None), data)
+    residual = ways(dataclasses.replace(COMPARED, model="resnet20", depth=None, width=4, activation=None), data)
     assert [(r.rescale, r.residuals) for _, r in residual][-1] == ("none", "stable")
-    assert len({r.hash for _, r in plain}) == 3
+    assert len({r.hash for _, r in plain}) == 4
+
+
+def test_what_cannot_be_drawn_sparse_and_orthogonal_or_is_a_check_of_masks_has_three_ways():
+    odd = dataclasses.replace(COMPARED, activation="relu", width=33)
+    spoiled = dataclasses.replace(COMPARED, sanity="shuffle")
+    for recipe in (odd, spoiled):
+        assert "sparse orthogonal" not in dict(ways(recipe, load("digits")))
+    assert "sparse orthogonal" in dict(ways(dataclasses.replace(COMPARED, activation="relu"), load("digits")))
 
 
 def test_rescaling_is_what_makes_the_deep_network_train(tmp_path):
@@ -50,8 +59,9 @@ def test_rescaling_is_what_makes_the_deep_network_train(tmp_path):
     )  # fmt: skip
     accuracy = {
         label: events(run(way, tmp_path, device="cpu"))[-1]["test_accuracy"]
-        for label, way in three_ways(recipe, load("digits"))
+        for label, way in ways(recipe, load("digits"))
     }
     assert accuracy["ordinary initialisation"] < 0.2
+    assert accuracy["sparse orthogonal"] > 0.8
     assert accuracy["Edge of Chaos + rescaling"] > 0.6  # 0.70 to 0.91 over twelve seeds
     assert accuracy["Edge of Chaos"] < accuracy["Edge of Chaos + rescaling"] - 0.2

@@ -1,7 +1,7 @@
 """Recipes, the runs made from them, and sweeps over grids of them."""
 
 from pruneinit.experiments.cell import Result, run_one
-from pruneinit.experiments.compare import three_ways, without_chosen
+from pruneinit.experiments.compare import ways, without_chosen
 from pruneinit.experiments.grid import Cell, Grid
 from pruneinit.experiments.look import look
 from pruneinit.experiments.pace import Pace
@@ -19,6 +19,6 @@ __all__ = [
     "look",
     "run",
     "run_one",
-    "three_ways",
+    "ways",
     "without_chosen",
 ]

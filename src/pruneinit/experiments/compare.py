@@ -1,20 +1,29 @@
-"""Why this project exists, on the user's own data and network: the same pruning three ways."""
+"""Why this project exists, on the user's own data and network: pruned as ever, and by the remedies one by one."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pruneinit.data import Dataset
 from pruneinit.errors import InputError
+from pruneinit.exact_orthogonal import sparse_orthogonal_
 from pruneinit.experiments.prepare import network, scoring_batch
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.residual import find_residuals
 
+_SPARSE_ORTHOGONAL: Mapping[str, Any] = {
+    "init": "sparse_orthogonal",
+    "criterion": "magnitude",
+    "scope": "erk",
+    "rounds": None,
+    "rescale_between": "none",
+}
 # What a comparison chooses itself, and how.
 _CHOSEN = {
-    "sigma_w": "has no Gaussian of your own among its three ways",
+    "sigma_w": "has no Gaussian of your own among its ways",
     "init": "takes PyTorch's ordinary initialisation and then the Edge of Chaos",
     "residuals": "shows the Stable ResNet as the third way of a residual network",
     "fold": "keeps the rescaling of its third way as a factor",
@@ -22,30 +31,38 @@ _CHOSEN = {
 }
 
 
-def three_ways(recipe: Recipe, dataset: Dataset) -> list[tuple[str, Recipe]]:
-    """The recipe with ordinary initialisation, on the Edge of Chaos, and with the paper's cure on top.
+def ways(recipe: Recipe, dataset: Dataset) -> list[tuple[str, Recipe]]:
+    """The recipe with ordinary initialisation, on the Edge of Chaos, with the paper's cure on top, and with ours.
 
-    The cure is rescaling for plain networks, and the Stable ResNet for residual ones, which live on the Edge of Chaos
-    before and after pruning and need no rescaling (Hayou et al. 2021, sections 3.3 and 4).
+    The paper's cure is rescaling for plain networks, and the Stable ResNet for residual ones, which live on the Edge of
+    Chaos before and after pruning and need no rescaling (Hayou et al. 2021, sections 3.3 and 4). Ours, for plain
+    networks, are layers that are sparse and orthogonal from the start, shared out by ERK (docs/edge.md); their masks
+    are drawn at random, so that it is left out where the recipe spoils masks to check them, or they cannot be drawn.
 
     Args:
-        recipe: What the three have in common. What they differ in must have its default: `init`, `sigma_w`,
-            `residuals`, `rescale`, `fold`. `sigma_b` is that of the Edge of Chaos.
+        recipe: What all have in common. What they differ in must have its default: `init`, `sigma_w`, `residuals`,
+            `rescale`, `fold`. `sigma_b` is that of the Edge of Chaos.
         dataset: Its data, on which the network is looked at for residual branches.
 
     Returns:
         Labels and recipes.
 
     Raises:
-        InputError: The recipe sets what the three ways differ in, or prunes nothing.
+        InputError: The recipe sets what they differ in, or prunes nothing.
     """
     _refuse_ignored(recipe)
     plain = dataclasses.replace(recipe, init="default", sigma_b=None)
     edge = dataclasses.replace(recipe, init="edge")
-    ways = [("ordinary initialisation", plain), ("Edge of Chaos", edge)]
-    if len(find_residuals(network(edge, dataset), scoring_batch(edge, dataset)[0][:1])):
-        return [*ways, ("Edge of Chaos + Stable ResNet", dataclasses.replace(edge, residuals="stable"))]
-    return [*ways, ("Edge of Chaos + rescaling", dataclasses.replace(edge, rescale="layer"))]
+    found = [("ordinary initialisation", plain), ("Edge of Chaos", edge)]
+    model = network(edge, dataset)
+    if len(find_residuals(model, scoring_batch(edge, dataset)[0][:1])):
+        return [*found, ("Edge of Chaos + Stable ResNet", dataclasses.replace(edge, residuals="stable"))]
+    found.append(("Edge of Chaos + rescaling", dataclasses.replace(edge, rescale="layer")))
+    if recipe.sanity == "none":
+        with suppress(InputError):  # an odd width under ReLU has no halves
+            sparse_orthogonal_(model, recipe.activation, sparsity=recipe.sparsity, scope="erk")
+            found.append(("sparse orthogonal", dataclasses.replace(edge, **_SPARSE_ORTHOGONAL)))
+    return found
 
 
 def without_chosen(recipe: Recipe, given: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
@@ -71,7 +88,7 @@ def without_chosen(recipe: Recipe, given: Mapping[str, Any]) -> tuple[Recipe, li
 
 def _refuse_ignored(recipe: Recipe) -> None:
     if recipe.criterion == "none":
-        raise InputError("a comparison prunes the network three ways, got criterion='none'; give another criterion")
+        raise InputError("a comparison prunes the network, got criterion='none'; give another criterion")
     usual = Recipe()
     for name, instead in _CHOSEN.items():
         given = getattr(recipe, name)

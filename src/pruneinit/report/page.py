@@ -83,7 +83,7 @@ def write_comparison(
         InputError: There are no runs, or a folder is missing or damaged, or the page cannot be written.
 
     Example:
-        >>> write_comparison([], "comparison.html", "Three ways to prune")
+        >>> write_comparison([], "comparison.html", "Ways to prune")
         Traceback (most recent call last):
         ...
         pruneinit.errors.InputError: nothing to compare: expected at least one pair of label and run folder
