@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -6,10 +7,12 @@ from hypothesis import strategies as st
 
 from pruneinit.criteria import Phew
 from pruneinit.errors import InputError
-from pruneinit.experiments import Recipe
+from pruneinit.experiments import Grid, Recipe
 from pruneinit.experiments.offered import OFFERED, criterion
 from pruneinit.experiments.recipe import RESULTS_VERSION
 from pruneinit.train import Training
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @given(
@@ -196,3 +199,11 @@ def test_a_folder_is_no_recipe(tmp_path):
 def test_a_missing_recipe_file_is_named(tmp_path):
     with pytest.raises(InputError, match="nothing.yaml"):
         Recipe.from_yaml(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_files_that_come_with_it_are_recipes_or_grids(file):
+    if file.stem == "ffnn-small":
+        assert Grid.from_yaml(file).cells()
+    else:
+        assert Recipe.from_yaml(file).criterion in ("snip", "magnitude")
