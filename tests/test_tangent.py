@@ -52,8 +52,11 @@ def test_of_a_pruned_network_it_is_that_of_the_survivors(method):
     stage = "rescaled" if method else "pruned"
     expected = trainability(sparse, data)["kernel_condition"]
     assert pi.diagnose(sparse, [data]).conditions[stage] == pytest.approx(expected)
-    if method != "neuron":  # what a dense model with masks is shown with
+    if method != "neuron":  # by layer is what a dense model with masks is shown with
         assert pi.diagnose(model, [data], masks).conditions[stage] == pytest.approx(expected)
+    if method:
+        pi.rescale_(model, [data], method=method, masks=masks)
+        assert pi.diagnose(model, [data], masks).conditions["pruned"] == pytest.approx(expected)
 
 
 def test_a_network_that_sends_all_examples_one_way_has_none():

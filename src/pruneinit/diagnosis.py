@@ -181,25 +181,26 @@ def _stages(
 ) -> dict[str, _Stage]:
     with scoring_mode(model, norm), torch.no_grad():
         whole = effective_weights(model, None)
+        fixed = {name: factor(model, name) for name in whole}
     if sparse:
         scaled = [n for n in sparse if any(isinstance(x, Scale) and x.role == "rescale" for x in chain(model, n))]
         before = {name: tensor_without(model, name, "rescale") for name in scaled}
         stages = {"pruned": _Stage(whole | before, sparse)}
         if scaled:
-            stages["rescaled"] = _Stage(whole, {name: sparse[name] * factor(model, name) for name in sparse})
+            stages["rescaled"] = _Stage(whole, fixed | {name: mask * fixed[name] for name, mask in sparse.items()})
         return stages
-    stages = {"dense": _Stage(whole, {})}
+    stages = {"dense": _Stage(whole, fixed)}
     if masks is None:
         return stages
     with scoring_mode(model, norm), torch.no_grad():
         pruned = effective_weights(model, masks)
-    stages["pruned"] = _Stage(whole | pruned, masks)
+    left = fixed | {name: masks[name].to(value.device) * fixed[name] for name, value in pruned.items()}
+    stages["pruned"] = _Stage(whole | pruned, left)
     with warnings.catch_warnings():  # of layers that no signal reaches: the diagnosis lists them itself
         warnings.simplefilter("ignore", UserWarning)
         factors = rescaling_factors(model, batches, masks=masks, method="layer", loss=loss, norm=norm)
     rescaled = {name: value * factors[name] for name, value in pruned.items()}
-    scales = {name: masks[name].to(value) * factors[name] for name, value in pruned.items()}
-    stages["rescaled"] = _Stage(whole | rescaled, scales)
+    stages["rescaled"] = _Stage(whole | rescaled, left | {name: left[name] * factors[name] for name in pruned})
     return stages
 
 
