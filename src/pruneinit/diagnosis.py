@@ -27,7 +27,7 @@ from pruneinit.reparametrize import Scale, chain, factor, tensor_without
 from pruneinit.rescale import rescaling_factors
 from pruneinit.residual import shortcuts
 from pruneinit.survivors import current_masks
-from pruneinit.tangent import kernel_condition
+from pruneinit.tangent import learnable_share
 from pruneinit.verdicts import advice, verdict
 from pruneinit.weights import listed
 
@@ -160,8 +160,8 @@ def diagnose(
         for name in order
     )
     branches, stable = (found.branches, found.stable) if found is not None else shortcuts(model, batches[0])
-    conditions = _conditions(model, batches, at, loss, norm)
-    return Diagnosis(layers, stages, expected, found, branches, stable, conditions=conditions)
+    shares = _learnable(model, batches, at, loss, norm)
+    return Diagnosis(layers, stages, expected, found, branches, stable, learnable=shares)
 
 
 def _same(one: Masks, other: Masks) -> bool:
@@ -204,7 +204,7 @@ def _stages(
     return stages
 
 
-def _conditions(
+def _learnable(
     model: nn.Module, batches: Sequence[Any], stages: Mapping[str, _Stage], loss: Loss, norm: Norm | None
 ) -> dict[str, float]:
     """Of the stages that may be trained; of none where it is not `model(x)` that is."""
@@ -212,7 +212,7 @@ def _conditions(
         return {}
     trained = [name for name in stages if name != "dense" or len(stages) == 1]
     found = {
-        name: kernel_condition(model, batches[0], stages[name].weights, stages[name].scales, norm=norm)
+        name: learnable_share(model, batches[0], stages[name].weights, stages[name].scales, norm=norm)
         for name in trained
     }
     return {name: value for name, value in found.items() if value is not None}

@@ -51,8 +51,8 @@ class Findings:
         forecast: Of the criterion, where the model is dense and there are batches.
         branches: How many residual branches the model has, where they could be seen.
         stable: Whether these are divided already (Stable ResNet).
-        conditions: The condition number of the neural tangent kernel by stage (`tangent.kernel_condition`), of those
-            stages that may be trained; empty where it is not known.
+        learnable: The share of a few labels that the network can learn by its linearisation
+            (`tangent.learnable_share`), by stage, of those that may be trained; empty where it is not known.
         judge: The stage that the verdict is about; None for the model as it was given, with its masks.
     """
 
@@ -62,7 +62,7 @@ class Findings:
     forecast: Forecast | None = None
     branches: int = 0
     stable: bool = False
-    conditions: Mapping[str, float] = field(default_factory=dict)
+    learnable: Mapping[str, float] = field(default_factory=dict)
     judge: str | None = None
 
     @property

@@ -1,27 +1,28 @@
-"""The neural tangent kernel of a network on a few examples: whether training can tell them apart."""
+"""What training can learn of a few examples, by the neural tangent kernel of the network as it starts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch.nn.modules.batchnorm import _NormBase
 
-from pruneinit.batch import batch_size
 from pruneinit.functional import Norm, call, scoring_mode
 from pruneinit.reparametrize import stored
 from pruneinit.seeds import derived
 
-EXAMPLES = 4
+EXAMPLES = 16
 OUTPUTS = 10
-SAMPLE = 1_000_000
-"""Of how many entries of a gradient products are taken; where there are more, of as many drawn at random."""
+STEPS = 1000
+SAMPLE = 5_000
+"""How many entries of a gradient of one parameter are looked at; where there are more, as many drawn at random."""
 
 
-def kernel_condition(
+def learnable_share(
     model: nn.Module,
     batch: Any,
     weights: Mapping[str, Tensor],
@@ -29,89 +30,163 @@ def kernel_condition(
     *,
     norm: Norm | None = None,
 ) -> float | None:
-    """The condition number of the neural tangent kernel of up to ten outputs on up to four examples.
+    """The share of the labels of a few examples that a network can learn, by its linearisation: `learnable`.
 
-    The kernel is that of all parameters that are trained, G Gᵀ of the gradients G of the outputs. Gradient descent
-    learns along its eigenvectors, at the pace of the eigenvalues (Jacot, Gabriel, Hongler, "Neural Tangent Kernel",
-    2018): where some are next to 0, the network cannot learn to tell these examples apart. A deep network that sends
-    every input the same way has an infinite condition number.
-
-    Cost: a backward pass on the examples for each output of each.
+    Cost: a forward pass on up to 16 examples, and a backward pass for each of up to 10 outputs of each.
 
     Args:
-        model: A network whose output on `batch[0]` is a tensor [examples, outputs].
-        batch: Inputs and labels, of which the first few are taken.
+        model: A classifier whose output is a tensor [examples, classes].
+        batch: Inputs and labels, class numbers, of which the first few are taken.
         weights: The prunable weights as the forward pass is to see them, masked and rescaled.
         scales: What the gradient of each is to be multiplied by to be that of the parameter: its mask and fixed factor.
         norm: Which statistics batch normalisation uses, as for the criteria.
 
     Returns:
-        At least 1; infinite where an eigenvalue is 0 to working precision. None where the model does not put out a
-        tensor of examples and outputs, is not of floating-point numbers, or the outputs are not finite.
+        A share in [0, 1]; None where the model or the labels are others, or the outputs are not finite.
 
     Example:
-        >>> model, x = nn.Linear(2, 2, bias=False), torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+        >>> model, x = nn.Linear(2, 2), torch.tensor([[1.0, 0.0], [0.0, 2.0]])
         >>> found = {"weight": model.weight.detach()}
-        >>> kernel_condition(model, (x, torch.tensor([0, 1])), found, {"weight": torch.ones(2, 2)})
-        4.0
+        >>> learnable_share(model, (x, torch.tensor([0, 1])), found, {"weight": torch.ones(2, 2)})
+        1.0
     """
-    part = pytree.tree_map(lambda leaf: leaf[:EXAMPLES] if isinstance(leaf, Tensor) and leaf.dim() else leaf, batch)
-    if not isinstance(part, (tuple, list)) or not part:
+    if not isinstance(batch, (tuple, list)) or len(batch) < 2 or not all(isinstance(one, Tensor) for one in batch[:2]):
+        return None
+    x, y = batch[0][:EXAMPLES], batch[1][:EXAMPLES]
+    if y.dim() != 1 or y.is_floating_point() or len(y) < 2:
         return None
     with scoring_mode(model, norm):
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in weights.items()}
         replaced = {id(stored(model, name)) for name in leaves}
         others = [p for p in model.parameters() if p.requires_grad and p.numel() and id(p) not in replaced]
+        trained = [*leaves.values(), *others]
+        looks = _looks(trained, [*(scales.get(name) for name in leaves), *(None for _ in others)])
+        coupled = any(isinstance(module, _NormBase) and module.training for module in model.modules())
 
-        def gradients(net: nn.Module, part: Any) -> Tensor | None:
-            found = net(part[0])
-            known = isinstance(found, Tensor) and found.dim() == 2 and len(found) == batch_size(part)
-            if not known or not found.requires_grad or not bool(found.isfinite().all()):
-                return None
-            return _gradients(found[:, :OUTPUTS].flatten(), leaves, scales, others)
+        def run(net: nn.Module, part: Any) -> tuple[Tensor, Tensor] | None:
+            return kernel_of(net, part, y, trained, looks=looks, coupled=coupled)
 
-        rows = call(model, part, gradients, leaves)
-    return None if rows is None else condition(rows @ rows.T)
+        found = call(model, x, run, leaves)
+    return None if found is None else learnable(*found)
 
 
-def condition(kernel: Tensor) -> float:
-    """The largest eigenvalue of a positive semidefinite matrix over the smallest; infinite where that is rounding.
+def learnable(kernel: Tensor, targets: Tensor, steps: int = STEPS) -> float:
+    """The share of the targets' square that gradient descent learns in some steps, if the kernel stays what it is.
+
+    A step at the largest rate that is stable, 1 / λ_max, leaves 1 - λ / λ_max of what lies along an eigenvector with
+    the eigenvalue λ (Jacot, Gabriel, Hongler, "Neural Tangent Kernel", 2018). A deep network that sends all inputs the
+    same way has one large eigenvalue, and learns next to nothing of what tells them apart.
+
+    Args:
+        kernel: G Gᵀ of the gradients of some outputs, symmetric, [n, n].
+        targets: What these outputs should become, up to a common mean, [n].
+        steps: Of gradient descent.
+
+    Returns:
+        A share in [0, 1]; 0 where the kernel is not finite or 0.
 
     Example:
-        >>> condition(torch.diag(torch.tensor([8.0, 2.0]))), condition(torch.ones(2, 2))
-        (4.0, inf)
+        >>> kernel = torch.diag(torch.tensor([1.0, 1e-6]))
+        >>> [round(learnable(kernel, torch.tensor([a, b])), 2) for a, b in ((1.0, 0.0), (1.0, 1.0), (0.0, 1.0))]
+        [1.0, 0.5, 0.0]
     """
     if not bool(kernel.isfinite().all()):
-        return math.inf
-    values = torch.linalg.eigvalsh(kernel)
-    noise = float(values[-1]) * len(kernel) * torch.finfo(kernel.dtype).eps
-    return float(values[-1] / values[0]) if float(values[0]) > noise else math.inf
+        return 0.0
+    values, vectors = torch.linalg.eigh(kernel)
+    if not float(values[-1]) > 0:
+        return 0.0
+    left = (1 - (values / values[-1]).clamp(0, 1)) ** (2 * steps)
+    squares = (vectors.T @ targets.to(vectors)).square()
+    return float(1 - (left * squares).sum() / squares.sum())
 
 
-def _gradients(
-    outputs: Tensor, leaves: Mapping[str, Tensor], scales: Mapping[str, Tensor], others: list[nn.Parameter]
-) -> Tensor:
-    """The gradient of each output by all parameters, in float64: [outputs, parameters]."""
-    wanted = [*leaves.values(), *others]
-    factors = [*(scales.get(name) for name in leaves), *(None for _ in others)]
-    chosen = _chosen([tensor.numel() for tensor in wanted], outputs.device)
-    rows = []
-    for output in outputs:
-        found = torch.autograd.grad(output, wanted, retain_graph=True, allow_unused=True)
-        parts = []
-        for tensor, gradient, factor, own in zip(wanted, found, factors, chosen, strict=True):
-            if gradient is None:
-                gradient = torch.zeros_like(tensor)
-            scaled = (gradient if factor is None else gradient * factor).flatten()
-            parts.append((scaled if own is None else scaled[own]).double())
-        rows.append(torch.cat(parts))
-    return torch.stack(rows)
+def kernel_of(
+    run: Callable[[Tensor], Tensor],
+    x: Tensor,
+    y: Tensor,
+    parameters: Sequence[Tensor],
+    *,
+    looks: Sequence[Look | None] | None = None,
+    coupled: bool = False,
+) -> tuple[Tensor, Tensor] | None:
+    """The tangent kernel of some outputs on some examples, in float64, and their targets.
+
+    Args:
+        run: From inputs to logits [examples, classes].
+        x: Inputs.
+        y: Class numbers. Outputs are those of the first ten classes that occur, then of others.
+        parameters: What is trained.
+        looks: How the gradient of each is looked at; None for all of it as it is.
+        coupled: Whether an output depends on other examples too, as under batch normalisation.
+
+    Returns:
+        [n, n] and [n], by examples and then classes; None where the outputs are no finite table with these classes.
+    """
+    rows, classes, chosen = [], 0, list[int]()
+    for part in [x] if coupled else torch.split(x, 1):
+        outputs = run(part)
+        if not isinstance(outputs, Tensor) or outputs.dim() != 2 or len(outputs) != len(part):
+            return None
+        if not outputs.requires_grad or not bool(outputs.isfinite().all()):
+            return None
+        if not chosen:
+            classes = outputs.shape[1]
+            if not 0 <= int(y.min()) <= int(y.max()) < classes:
+                return None
+            chosen = list(dict.fromkeys([*torch.unique(y).tolist(), *range(classes)]))[:OUTPUTS]
+        for gradients in _gradients(outputs[:, chosen].flatten(), list(parameters)):
+            seen = zip(gradients, looks or [None] * len(gradients), strict=True)
+            rows.append(torch.cat([(g if look is None else look(g)).flatten().double() for g, look in seen]))
+    every = torch.stack(rows)
+    targets = nn.functional.one_hot(y, classes)[:, chosen].double() - 1 / classes
+    return every @ every.T, targets.flatten()
 
 
-def _chosen(sizes: list[int], device: torch.device) -> list[Tensor | None]:
-    """Which entries of each tensor are looked at; None for all."""
-    share = SAMPLE / max(sum(sizes), 1)
-    if share >= 1:
-        return [None] * len(sizes)
+def _gradients(outputs: Tensor, parameters: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """The gradients of each output, all at once where PyTorch can."""
+    options: dict[str, Any] = {"retain_graph": True, "allow_unused": True}
+    each = torch.eye(len(outputs), dtype=outputs.dtype, device=outputs.device)
+    try:
+        found = torch.autograd.grad(outputs, parameters, each, is_grads_batched=True, **options)
+    except RuntimeError:  # an operation that cannot be batched
+        for output in outputs:
+            alone = torch.autograd.grad(output, parameters, **options)
+            yield tuple(torch.zeros_like(p) if g is None else g for g, p in zip(alone, parameters, strict=True))
+        return
+    for row in range(len(outputs)):
+        yield tuple(torch.zeros_like(p) if g is None else g[row] for g, p in zip(found, parameters, strict=True))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a gradient is looked at: some of its entries, times fixed factors.
+
+    Attributes:
+        places: Of the flattened gradient.
+        factor: What they are multiplied by: a number, or one for each place.
+    """
+
+    places: Tensor
+    factor: Tensor | float
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        """The entries looked at."""
+        return gradient.flatten()[self.places] * self.factor
+
+
+def _looks(tensors: Sequence[Tensor], factors: Sequence[Tensor | None]) -> list[Look | None]:
+    """At what is not masked, and at a sample of it where it is much, scaled up so that its square is that of all."""
     generator = torch.Generator().manual_seed(derived("entries of the tangent kernel"))
-    return [torch.randint(size, (math.ceil(size * share),), generator=generator).to(device) for size in sizes]
+    found: list[Look | None] = []
+    for tensor, factor in zip(tensors, factors, strict=True):
+        flat = None if factor is None else factor.expand(tensor.shape).flatten()
+        places = torch.arange(tensor.numel(), device=tensor.device) if flat is None else flat.nonzero().flatten()
+        if len(places) > SAMPLE:
+            drawn = torch.randperm(len(places), generator=generator)[:SAMPLE].to(tensor.device)
+            grown = math.sqrt(len(places) / SAMPLE)
+            found.append(Look(places[drawn], grown * (1.0 if flat is None else flat[places[drawn]])))
+        elif flat is not None:
+            found.append(Look(places, flat[places]))
+        else:
+            found.append(None)
+    return found
