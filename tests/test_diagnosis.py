@@ -274,3 +274,39 @@ def test_few_layers_must_change_a_gradient_much_before_it_vanishes():
     for gradient, words in ((0.02, "gradient arrives"), (1e-4, "gradient vanishes")):
         stage = {str(i): Signal(1.0, None, g) for i, g in enumerate([gradient, gradient, 1.0, 1.0])}
         assert words in Diagnosis(layers, {"pruned": stage}).verdict
+
+
+def plain(depth, learnable, gradient=1.0, **also):
+    """Findings of a plain network, pruned and rescaled, with given shares that can be learnt."""
+    layers = tuple(Layer(f"{n}.weight", "linear", (5, 5), 25, 5, 5) for n in range(depth))
+    stage = {layer.name: Signal(1.0, 0.5, gradient ** (1 - n / depth)) for n, layer in enumerate(layers)}
+    return Diagnosis(layers, {"pruned": stage, "rescaled": stage}, learnable=learnable, judge="pruned", **also)
+
+
+@pytest.mark.parametrize(
+    "share, gradient, expected, words",
+    [
+        (0.9, 1.0, True, "it can learn 90 % in a thousand steps, linearised: it can be expected to train."),
+        (0.2, 1.0, False, "it can learn 20 % in a thousand steps, linearised: do not expect it to train."),
+        (0.9, 1e9, False, "do not expect it to train."),
+    ],
+)
+def test_what_can_be_learnt_and_comes_back_says_whether_it_trains(share, gradient, expected, words):
+    found = plain(12, {"pruned": share}, gradient)
+    assert found.trains is expected
+    assert words in found.verdict
+
+
+def test_without_knowing_what_can_be_learnt_nothing_is_expected():
+    found = plain(12, {})
+    assert found.trains is None
+    assert "a thousand steps" not in found.verdict
+
+
+def test_a_deep_plain_network_that_rescaling_does_not_save_is_told_of_the_sparse_orthogonal_start():
+    hopeless, saved = plain(12, {"pruned": 0.1, "rescaled": 0.2}), plain(12, {"pruned": 0.1, "rescaled": 0.9})
+    told = "sparse_orthogonal_(model, sparsity=0.8, scope='erk')"
+    assert told in " ".join(hopeless.advice)
+    assert told not in " ".join(saved.advice)
+    assert told not in " ".join(plain(12, {"pruned": 0.1, "rescaled": 0.2}, branches=3).advice)
+    assert told not in " ".join(plain(3, {"pruned": 0.1, "rescaled": 0.2}).advice)

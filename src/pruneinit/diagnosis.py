@@ -28,7 +28,7 @@ from pruneinit.rescale import rescaling_factors
 from pruneinit.residual import shortcuts
 from pruneinit.survivors import current_masks
 from pruneinit.tangent import learnable_share
-from pruneinit.verdicts import advice, verdict
+from pruneinit.verdicts import advice, trains, verdict
 from pruneinit.weights import listed
 
 _NEXT_TO_NOTHING = 1e-7  # of a layer
@@ -53,6 +53,11 @@ class Diagnosis(Findings):
     def verdict(self) -> str:
         """What the numbers mean, in a sentence or two."""
         return verdict(self)
+
+    @property
+    def trains(self) -> bool | None:
+        """Whether it is expected to train; None where that is not known: without data, or of another loss."""
+        return False if self.collapsed else trains(self, self.stage or "")
 
     @property
     def advice(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ FADED = 30  # A gradient's square may change by this factor through the whole ne
 NEAR = 0.1  # |log χ| that counts as close to the Edge of Chaos,
 FAR = 0.7  # and as far from it, however few layers there are.
 ALIKE = 0.995  # A correlation between any two examples from which on they are the same to a layer.
+LEARNS = 0.5  # A share of a few labels that is learnable, from which on deep networks trained (docs/edge.md).
 DEEP = 4  # Inner layers from which on a change is one of depth; a change over fewer must be as large as LOST.
 
 
@@ -36,7 +37,22 @@ def verdict(found: Findings) -> str:
     if found.effective_sparsity == 1:
         lost = "What comes out is made of biases alone"
         return " ".join([*parts, f"{lost}." if found.empty else f"No weight kept is on a path to the output. {lost}."])
-    return " ".join([*parts, _forward(found, stage), *_alike(found, stage), _backward(found, stage)])
+    told = [_forward(found, stage), *_alike(found, stage), _backward(found, stage), *_expectation(found, stage)]
+    return " ".join([*parts, *told])
+
+
+def trains(found: Findings, stage: str) -> bool | None:
+    """Whether a network is expected to train: it can learn enough of a few labels, and its gradient does not explode.
+
+    Found and judged on deep plain networks (docs/edge.md).
+
+    Returns:
+        None where it is not known what it can learn.
+    """
+    if stage not in found.learnable:
+        return None
+    change = through(found.stages.get(stage, {}))
+    return found.learnable[stage] >= LEARNS and (change is None or change <= LOST)
 
 
 def advice(found: Findings) -> tuple[str, ...]:
@@ -61,6 +77,13 @@ def advice(found: Findings) -> tuple[str, ...]:
                 "Rescale the survivors, rescale_(model, batches, masks=masks): the square of the gradient would then "
                 f"change {_by(rescaled)} on the way back, instead of {_by(pruned)}."
             )
+    if not off and not found.empty and not found.branches and _hopeless(found):
+        share = f"sparsity={found.sparsity:.4g}, scope='erk'"
+        lines.append(
+            "With one factor a layer it is not expected to train either. What is deep and sparse without shortcuts "
+            f"trains from layers that are sparse and orthogonal at once: sparse_orthogonal_(model, {share}), then "
+            f"prune(model, Magnitude(), {share})."
+        )
     dead = _dead(found)
     if dead == 1 and not found.empty and found.stages.get(found.stage or ""):
         lines.append("prune(..., effective=True) keeps weights only where they are on a path from input to output.")
@@ -161,6 +184,27 @@ def _backward(found: Findings, stage: str) -> str:
     if abs(math.log(chi)) < NEAR:
         return f"The gradient arrives: the network is close to the Edge of Chaos ({measured})."
     return f"The gradient arrives, its square changed {_by(change)} ({measured})."
+
+
+def _expectation(found: Findings, stage: str) -> list[str]:
+    """What is to be expected of training, where it is known."""
+    expected = trains(found, stage)
+    if expected is None:
+        return []
+    share = f"{100 * found.learnable[stage]:.2g} %"
+    said = "it can be expected to train" if expected else "do not expect it to train"
+    return [f"Of the labels of a few examples it can learn {share} in a thousand steps, linearised: {said}."]
+
+
+def _hopeless(found: Findings) -> bool:
+    """Whether the network as it is, and rescaled if it may be, is not expected to train, deep as it is."""
+    last = list(found.stages)[-1] if found.stages else ""
+    here = found.stages.get(found.stage or "", {})
+    return (
+        len(inner_gradients(here)) >= DEEP
+        and trains(found, found.stage or "") is False
+        and trains(found, last) is False
+    )
 
 
 def _starved(found: Findings) -> str:

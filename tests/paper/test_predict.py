@@ -5,7 +5,7 @@ import pytest
 
 from pruneinit.experiments.cell import Result
 from pruneinit.experiments.grid import Grid
-from pruneinit.paper.predict import ALL, Network, Split, best_threshold, logistic, networks, predict
+from pruneinit.paper.predict import ALL, BOTH, Network, Split, best_threshold, logistic, networks, predict
 from pruneinit.trainability import MEASURES
 
 GRID = Grid(
@@ -46,6 +46,8 @@ def test_a_network_counts_at_its_best_rate_on_held_out_images_and_only_when_all_
 
 def test_the_parts_of_a_split_are_apart_and_together_all():
     parts = Split().parts(made(40))
+    others = parts.pop("all others")
+    assert np.array_equal(others, ~parts["found on"])
     assert np.array_equal(sum(part.astype(int) for part in parts.values()), np.ones(40))
     assert all(part.sum() == 10 for part in parts.values())
 
@@ -66,7 +68,7 @@ def test_the_best_threshold_is_that_of_trying_all():
 
 def test_a_measure_that_decides_half_is_better_than_one_that_decides_nothing():
     found = predict(made(400), trains=80.0)
-    assert {one.name for one in found} == {*MEASURES, ALL}
+    assert {one.name for one in found} == {*MEASURES, ALL, BOTH}
     judged = {one.name: one.judged for one in found}
     assert found[0].judged == max(judged.values())
     assert judged[ALL] > 0.7
@@ -100,3 +102,18 @@ def test_the_logistic_regression_is_at_the_minimum_of_its_loss():
     for at in range(3):
         for step in (-1e-3, 1e-3):
             assert loss(found) < loss(found + step * np.eye(3)[at])
+
+
+def test_what_is_learnable_counts_where_the_gradient_does_not_explode():
+    draw = np.random.default_rng(0)
+    found = []
+    for i in range(200):
+        learnable, gradient = draw.uniform(0, 1), 10 ** draw.uniform(-2, 6)
+        accuracy = 90.0 if learnable > 0.6 and gradient < 1000 else 30.0
+        found.append(
+            Network("a", i % 4, 30 + 20 * (i // 4 % 2), accuracy, {"learnable": learnable, "gradient": gradient})
+        )
+    judged = {one.name: one for one in predict(found, trains=80.0)}
+    assert judged[BOTH].judged > 0.95 > judged["learnable"].judged
+    assert judged[BOTH].above
+    assert judged[BOTH].threshold == pytest.approx(0.6, abs=0.05)

@@ -11,7 +11,7 @@ from pruneinit.experiments.sweep import Standing
 from pruneinit.paper.drawings import row_maps
 from pruneinit.paper.entries import Entry
 from pruneinit.paper.order import extremes_first, seed_by_seed
-from pruneinit.paper.predict import ALL, networks, predict
+from pruneinit.paper.predict import networks, predict
 from pruneinit.paper.predictions import accuracy_by, medians, predictions_remarks, predictions_table, with_medians
 from pruneinit.paper.published import Reported
 from pruneinit.paper.study import NOTE, Findings, Study
@@ -19,6 +19,7 @@ from pruneinit.paper.tables import markdown, pivot
 from pruneinit.paper.texts import texts
 from pruneinit.report.montage import montage
 from pruneinit.report.words import NOTHING
+from pruneinit.trainability import MEASURES
 
 TRAINS = 80.0
 """A network trains where its test accuracy is above this, in percent."""
@@ -121,7 +122,7 @@ class Edge(Study):
         rows = with_medians(found.rows, medians(now.cells, now.results))
         if found.figure is None or not predictions:
             return replace(found, rows=rows)
-        best = next((one for one in predictions if one.name != ALL), predictions[0])
+        best = next(one for one in predictions if one.name in MEASURES)
         drawn = [("", found.figure), (f"Test accuracy by {best.name}", accuracy_by(measured, best.name))]
         return replace(
             found,

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from pruneinit.experiments.cell import Result
 from pruneinit.experiments.grid import Cell
 from pruneinit.trainability import MEASURES
+from pruneinit.verdicts import LOST
 
 Floats = NDArray[np.float64]
 Truths = NDArray[np.bool_]
 
 ALL = "all together"
 """The name of the logistic regression."""
+BOTH = "learnable, gradient up to 1000"
+"""The measure `learnable`, where a gradient that grows by more than `LOST` on its way back counts as nothing learnt."""
 AIMS_AT_ONE = ("moment", "gradient", "chi")
 """What the theory wants to be 1: what is held against a threshold is how far its logarithm is from 0."""
 _SMALLEST = 1e-30  # a zero has no logarithm
@@ -55,7 +58,7 @@ class Split:
     depth: int = 30
 
     def parts(self, networks: Sequence[Network]) -> dict[str, Truths]:
-        """Which networks are in each part: found on, and judged on other seeds, other depths, or both other."""
+        """Which networks are in each part: found on, and judged on: other seeds, other depths, both other, all."""
         seed = np.array([one.seed in self.seeds for one in networks], dtype=bool)
         depth = np.array([one.depth == self.depth for one in networks], dtype=bool)
         return {
@@ -63,6 +66,7 @@ class Split:
             "other seeds": ~seed & depth,
             "other depths": seed & ~depth,
             "both other": ~seed & ~depth,
+            "all others": ~(seed & depth),
         }
 
 
@@ -85,7 +89,7 @@ class Prediction:
     @property
     def judged(self) -> float:
         """Where it counts: on other seeds and depths, or the hardest part that there is; -1 for none."""
-        known = (self.accuracies[part] for part in ("both other", "other depths", "other seeds"))
+        known = (self.accuracies[part] for part in ("all others", "both other", "other depths", "other seeds"))
         return next((value for value in known if value is not None), -1.0)
 
 
@@ -135,6 +139,10 @@ def predict(found: Sequence[Network], trains: float, split: Split | None = None)
         threshold, above = best_threshold(values[on], truth[on])
         said = _beyond(values, threshold, above)
         predictions.append(Prediction(name, threshold, above, _accuracies(truth, said, parts)))
+    exploding = np.array([one.measured.get("gradient") or 0.0 for one in found]) > LOST
+    values = np.where(exploding, np.nan, measure(found, "learnable"))
+    threshold, above = best_threshold(values[on], truth[on])
+    predictions.append(Prediction(BOTH, threshold, above, _accuracies(truth, _beyond(values, threshold, above), parts)))
     features = _features(found, on)
     said = features @ logistic(features[on], truth[on]) > 0
     predictions.append(Prediction(ALL, None, True, _accuracies(truth, said, parts)))

@@ -12,14 +12,19 @@ import numpy as np
 
 from pruneinit.experiments.cell import Result
 from pruneinit.experiments.grid import Cell
-from pruneinit.paper.predict import AIMS_AT_ONE, ALL, Network, Prediction, Split, measure
+from pruneinit.paper.predict import AIMS_AT_ONE, ALL, BOTH, Network, Prediction, Split, measure
 from pruneinit.paper.tables import markdown
 from pruneinit.report.charts import Series, line_chart
 from pruneinit.report.words import NOTHING, several
 from pruneinit.trainability import MEASURES
 
 _BINS = 16
-_PARTS = ("found on", "other seeds", "other depths", "both other")
+_PARTS = ("found on", "other seeds", "other depths", "both other", "all others")
+_WORDS = {
+    **MEASURES,
+    ALL: "logistic regression",
+    BOTH: "as learnable; nothing where the gradient grows by more than 1000 on its way back",
+}
 _KEY = ("row", "activation", "init", "depth", "sparsity")
 
 
@@ -37,7 +42,7 @@ def predictions_table(found: Sequence[Network], predictions: Sequence[Prediction
     lines = []
     for one in predictions:
         shown = [NOTHING if (value := one.accuracies[part]) is None else f"{100 * value:.1f}" for part in _PARTS]
-        lines.append([one.name, MEASURES.get(one.name, "logistic regression"), rule(one), *shown])
+        lines.append([one.name, _WORDS[one.name], rule(one), *shown])
     header = ["measure", "what it is", "trains where", *(f"{part} ({parts[part]})" for part in _PARTS)]
     return f"{said}\n\n" + markdown(header, lines, left=3)
 
@@ -60,14 +65,14 @@ def rule(one: Prediction) -> str:
 
 
 def predictions_remarks(predictions: Sequence[Prediction]) -> list[str]:
-    """Which measure predicts best where neither seed nor depth has been seen, and what all of them reach."""
-    judged = [one for one in predictions if one.accuracies["both other"] is not None and one.name != ALL]
+    """Which measure predicts best where seed or depth has not been seen, and what all of them reach."""
+    judged = [one for one in predictions if one.accuracies["all others"] is not None and one.name != ALL]
     if not judged:
         return []
     every = next(one for one in predictions if one.name == ALL)
     best = ", ".join(f"{one.name} ({100 * one.judged:.1f} %)" for one in judged[:3])
     return [
-        f"On other seeds and depths than the thresholds are found on, a network that trains is best told by {best}; "
+        f"On other seeds or depths than the thresholds are found on, a network that trains is best told by {best}; "
         f"a logistic regression over all measures reaches {100 * every.judged:.1f} % (balanced accuracy; chance is "
         "50 %)."
     ]
