@@ -56,8 +56,9 @@ def test_of_a_pruned_network_it_is_that_of_the_survivors(method):
     stage = "rescaled" if method else "pruned"
     expected = plain(sparse, *data)
     assert pi.diagnose(sparse, [data]).learnable[stage] == pytest.approx(expected)
-    if method != "neuron":  # by layer is what a dense model with masks is shown with
-        assert pi.diagnose(model, [data], masks).learnable[stage] == pytest.approx(expected)
+    shown = pi.diagnose(model, [data], masks).learnable
+    if method != "neuron" and stage in shown:  # by layer is what a dense model with masks is shown with
+        assert shown[stage] == pytest.approx(expected)
     if method:
         pi.rescale_(model, [data], method=method, masks=masks)
         assert pi.diagnose(model, [data], masks).learnable["pruned"] == pytest.approx(expected)
@@ -98,7 +99,8 @@ def test_examples_that_batch_normalisation_couples_are_run_together():
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3)).double()
     x, y = batch(16)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    found = pi.diagnose(model, [(x, y)], norm="batch").learnable["dense"]
+    whole = {name: model.get_parameter(name).detach() for name in pi.prunable(model)}
+    found = learnable_share(model, (x, y), whole, {}, norm="batch")
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
     model.train()
     assert found == pytest.approx(plain(model, x, y))
@@ -138,6 +140,26 @@ class Both(nn.Module):
 
     def forward(self, x):
         return {"logits": self.layer(x)}
+
+
+def test_rescaled_is_looked_at_where_the_pruned_network_is_not_expected_to_learn():
+    model, data = network(depth=30), batch()
+    masks = pi.prune(model, pi.Magnitude(), [data], sparsity=0.8, scope="layer")
+    poor = pi.diagnose(model, [data], masks).learnable
+    assert list(poor) == ["pruned", "rescaled"]
+    assert poor["pruned"] < 0.5
+    assert list(
+        pi.diagnose(network(depth=4), [data], pi.prune(network(depth=4), pi.Magnitude(), sparsity=0.1)).learnable
+    ) == ["pruned"]
+
+
+@pytest.mark.parametrize("kind", ["normalised", "with shortcuts"])
+def test_of_networks_that_are_not_plain_nothing_is_said(kind):
+    name, width = ("vgg11_bn", 2) if kind == "normalised" else ("preact_resnet20", 2)
+    model = build(name, input_shape=(3, 32, 32), classes=10, width=width)
+    found = pi.diagnose(model, [(torch.randn(4, 3, 32, 32), torch.arange(4))], norm="batch")
+    assert found.learnable == {}
+    assert found.trains is None
 
 
 @pytest.mark.parametrize(

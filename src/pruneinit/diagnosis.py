@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from pruneinit.expectation import expected_signals
 from pruneinit.findings import Findings, Layer
 from pruneinit.forecasting import forecast
 from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights, scoring_mode
+from pruneinit.initialize import NORMS
 from pruneinit.masks import Masks, check_masks
 from pruneinit.meanfield import ActivationSpec
 from pruneinit.propagation import signals_of
@@ -28,7 +29,7 @@ from pruneinit.rescale import rescaling_factors
 from pruneinit.residual import shortcuts
 from pruneinit.survivors import current_masks
 from pruneinit.tangent import learnable_share
-from pruneinit.verdicts import advice, trains, verdict
+from pruneinit.verdicts import LEARNS, advice, trains, verdict
 from pruneinit.weights import listed
 
 _NEXT_TO_NOTHING = 1e-7  # of a layer
@@ -100,7 +101,11 @@ def diagnose(
     With masks for a dense model everything is measured three times: before pruning, pruned, and rescaled by calibration
     (`rescale_`), which shows whether rescaling would help.
 
-    Cost: a scoring, a forward and backward pass for each stage, and one for the calibration.
+    Of a plain classifier, without normalisation and shortcuts, it is told too whether it can be expected to train
+    (`tangent.learnable_share`; docs/edge.md says how well).
+
+    Cost: a scoring, a forward and backward pass for each stage, and one for the calibration; of a plain classifier, a
+    backward pass for each of ten outputs of 16 examples, one by one.
 
     Args:
         model: A dense model (with `masks`, or to be looked at as it is) or a sparsified one.
@@ -165,7 +170,8 @@ def diagnose(
         for name in order
     )
     branches, stable = (found.branches, found.stable) if found is not None else shortcuts(model, batches[0])
-    shares = _learnable(model, batches, at, loss, norm)
+    plain = not branches and not any(isinstance(module, NORMS) for module in model.modules())
+    shares = _learnable(model, batches[0], at, norm) if plain and loss is cross_entropy else {}
     return Diagnosis(layers, stages, expected, found, branches, stable, learnable=shares)
 
 
@@ -209,15 +215,15 @@ def _stages(
     return stages
 
 
-def _learnable(
-    model: nn.Module, batches: Sequence[Any], stages: Mapping[str, _Stage], loss: Loss, norm: Norm | None
-) -> dict[str, float]:
-    """Of the stages that may be trained; of none where it is not `model(x)` that is."""
-    if loss is not cross_entropy:
-        return {}
-    trained = [name for name in stages if name != "dense" or len(stages) == 1]
-    found = {
-        name: learnable_share(model, batches[0], stages[name].weights, stages[name].scales, norm=norm)
-        for name in trained
-    }
-    return {name: value for name, value in found.items() if value is not None}
+def _learnable(model: nn.Module, batch: Any, stages: Mapping[str, _Stage], norm: Norm | None) -> dict[str, float]:
+    """Of the stage that is to be trained; and rescaled, which may be tried, if it is not expected to learn as it is."""
+    names = ["pruned", "rescaled"] if "dense" in stages and len(stages) > 1 else list(stages)[-1:]
+    found: dict[str, float] = {}
+    for name in names:
+        share = learnable_share(model, batch, stages[name].weights, stages[name].scales, norm=norm)
+        if share is None:
+            break
+        found[name] = share
+        if share >= LEARNS:  # it is many backward passes
+            break
+    return found

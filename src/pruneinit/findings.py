@@ -52,7 +52,8 @@ class Findings:
         branches: How many residual branches the model has, where they could be seen.
         stable: Whether these are divided already (Stable ResNet).
         learnable: The share of a few labels that the network can learn by its linearisation
-            (`tangent.learnable_share`), by stage, of those that may be trained; empty where it is not known.
+            (`tangent.learnable_share`), by stage: of the one to be trained, and rescaled if it is below `LEARNS`;
+            empty where it is not known.
         judge: The stage that the verdict is about; None for the model as it was given, with its masks.
     """
 

@@ -24,7 +24,8 @@ from pruneinit.meanfield.gaussian import check_number
 from pruneinit.weights import Weight, owner, prunable, uncompiled
 
 _RUNNING_NORMS = nn.modules.batchnorm._NormBase  # Every batch and instance normalisation, lazy ones too.
-_NORMS = (_RUNNING_NORMS, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+NORMS = (_RUNNING_NORMS, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+"""Layers that normalise."""
 
 Draw = Callable[[Weight, Generator, torch.dtype], Tensor]
 """From a weight, a generator and a data type to its values, of the weight's shape."""
@@ -202,7 +203,7 @@ def initialize_(model: nn.Module, draw: Draw, sigma_w: float, sigma_b: float, ge
         for bias in _biases(model, weights):
             bias.copy_(sigma_b * normal(tuple(bias.shape), generator, torch.float32) + 0.0)
         for module in model.modules():
-            if isinstance(module, _NORMS):
+            if isinstance(module, NORMS):
                 _reset_norm_(module)
     return given
 
@@ -219,7 +220,7 @@ def drawn(model: nn.Module) -> dict[str, Weight]:
 
 def _refuse_changed(model: nn.Module) -> None:
     for path, module in model.named_modules():
-        if not leaves(module) and not isinstance(module, _NORMS):
+        if not leaves(module) and not isinstance(module, NORMS):
             continue
         # torch.nn.utils.prune, weight_norm and spectral_norm of old leave these names behind.
         hooked = any(name.endswith(("_orig", "_g")) for name in module._parameters)
