@@ -1,6 +1,7 @@
 """Weights that are sparse and orthogonal at once."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -165,6 +166,27 @@ def test_a_mirrored_stack_of_convolutions_changes_no_norm():
     deep = model(x)
     # From the first layer on, whose 12 channels hold a half and its negative, nothing is lost.
     torch.testing.assert_close(deep.square().mean((1, 2, 3)), found[0].square().mean((1, 2, 3)))
+
+
+@pytest.mark.parametrize("sparsity", [0.5, 0.8])
+def test_a_stack_that_widens_and_narrows_changes_no_norm(sparsity):
+    widths = [20, 80, 20, 80, 20, 80, 12]
+    layers = [module for pair in pairwise(widths) for module in (nn.Linear(*pair), nn.Tanh())]
+    model = sparse_orthogonal_(nn.Sequential(*layers[:-1]).double(), sparsity=sparsity, generator=seed())
+    assert model[2].weight.count_nonzero() <= round((1 - sparsity) * 1600)
+    x = 1e-4 * torch.randn(20, dtype=torch.float64, generator=seed(1))  # tanh is linear there
+    jacobian = torch.autograd.functional.jacobian(model, x)
+    # Twelve of twenty directions come out; the mean square of a number is kept.
+    torch.testing.assert_close(jacobian @ jacobian.T, torch.eye(12, dtype=torch.float64), rtol=0, atol=1e-5)
+
+
+def test_a_mirrored_stack_that_widens_and_narrows_changes_no_norm():
+    widths = [16, 80, 20, 80, 20, 80, 8]
+    layers = [module for pair in pairwise(widths) for module in (nn.Linear(*pair), nn.ReLU())]
+    model = sparse_orthogonal_(nn.Sequential(*layers[:-1]).double(), sparsity=0.5, generator=seed())
+    x = torch.randn(16, dtype=torch.float64, generator=seed(1))
+    values = torch.linalg.svdvals(torch.autograd.functional.jacobian(model, x))
+    torch.testing.assert_close(values, values[:1].expand_as(values))
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_others():

@@ -41,7 +41,12 @@ def orthogonal(weight: Weight, generator: Generator, dtype: torch.dtype) -> Tens
 
 
 def sparse_orthogonal(
-    weight: Weight, kept: int, generator: Generator, dtype: torch.dtype, mirrored: Mirrored = (False, False)
+    weight: Weight,
+    kept: int,
+    generator: Generator,
+    dtype: torch.dtype,
+    mirrored: Mirrored = (False, False),
+    start: Tensor | None = None,
 ) -> Tensor:
     """As `orthogonal`, with at most `kept` values that are not 0, spread evenly; where too few, some rows are empty.
 
@@ -50,6 +55,9 @@ def sparse_orthogonal(
 
     Where outputs are mirrored, the second half of them are the first half's negatives, and where inputs are, so are
     the columns of the second half; the matrix of one half is then the orthogonal one.
+
+    A `start` that `disjoint` has made, of the numbers of the narrower and the wider side, fixes the directions of the
+    wider side that the matrix leads to or from: two layers with one start, into it and out of it, are an isometry.
 
     Example:
         >>> weight = Weight("w", (4, 4), "linear", 4)
@@ -65,7 +73,7 @@ def sparse_orthogonal(
     def make(rows: int, columns: int) -> Tensor:
         own = kept // parts // math.prod(halves)
         inputs = columns // taps
-        matrix = _sparse(rows // halves[0], inputs // halves[1], taps, own, generator).to(dtype)
+        matrix = _sparse(rows // halves[0], inputs // halves[1], taps, own, generator, start).to(dtype)
         if mirrored[1]:
             matrix = torch.cat([matrix, -matrix], 1) / math.sqrt(2)
         return torch.cat([matrix, -matrix]) if mirrored[0] else matrix
@@ -120,16 +128,14 @@ def _haar(rows: int, columns: int, generator: Generator, dtype: torch.dtype) -> 
     return math.sqrt(max(rows, columns) / columns) * (uniform if rows >= columns else uniform.T)
 
 
-def _sparse(rows: int, columns: int, taps: int, kept: int, generator: Generator) -> Tensor:
-    """As `_haar` with at most `kept` entries that are not 0, [rows, columns, taps] (float64).
+def disjoint(rows: int, columns: int, taps: int, kept: int, generator: Generator) -> Tensor:
+    """Orthonormal rows that share no column, with one tap a column and at most `kept` entries: [rows, columns, taps].
 
-    It begins with rows that share no column, and one tap a column: a shift of each input channel, and an orthogonal
-    matrix. Then rows are turned in pairs, and columns too where there are taps, which keeps it a convolution that
-    changes no norm.
+    Example:
+        >>> matrix = disjoint(2, 6, 1, 6, torch.Generator().manual_seed(0))
+        >>> (matrix[..., 0] != 0).sum(1).tolist(), (matrix[..., 0] != 0).sum(0).tolist()
+        ([3, 3], [1, 1, 1, 1, 1, 1])
     """
-    if rows > columns:
-        turned = _sparse(columns, rows, taps, kept, generator).transpose(0, 1)
-        return turned * math.sqrt(rows / columns)
     device = generator.device
     matrix = torch.zeros(rows, columns, taps, dtype=torch.float64, device=device)
     own = torch.randperm(columns, generator=generator, device=device)[:kept]
@@ -139,7 +145,21 @@ def _sparse(rows: int, columns: int, taps: int, kept: int, generator: Generator)
         tap = torch.randperm(taps, generator=generator, device=device)[places]
     matrix[torch.arange(len(own), device=device) % rows, own, tap] = normal((len(own),), generator, torch.float64)
     matrix /= matrix.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None]
-    free, fruitless = kept - len(own), 0
+    return matrix
+
+
+def _sparse(rows: int, columns: int, taps: int, kept: int, generator: Generator, start: Tensor | None = None) -> Tensor:
+    """As `_haar` with at most `kept` entries that are not 0, [rows, columns, taps] (float64).
+
+    It begins with rows that share no column, and one tap a column: a shift of each input channel, and an orthogonal
+    matrix. Then rows are turned in pairs, and columns too where there are taps, which keeps it a convolution that
+    changes no norm.
+    """
+    if rows > columns:
+        turned = _sparse(columns, rows, taps, kept, generator, start).transpose(0, 1)
+        return turned * math.sqrt(rows / columns)
+    matrix = disjoint(rows, columns, taps, kept, generator) if start is None else start.clone()
+    free, fruitless = kept - int(matrix.count_nonzero()), 0
     while free > 0 and fruitless < _FRUITLESS:
         used = free
         for side in range(2 if taps > 1 else 1):

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from pruneinit.densities import RULES, counts
 from pruneinit.detect import alternates, find_activation
-from pruneinit.draw import Mirrored, sparse_orthogonal
+from pruneinit.draw import Mirrored, disjoint, sparse_orthogonal
 from pruneinit.errors import InputError, check_sparsity, unknown
 from pruneinit.initialize import drawn, edge, initialize_
 from pruneinit.meanfield import Activation, ActivationSpec, NoEdgeOfChaos
@@ -36,6 +36,9 @@ def sparse_orthogonal_(
     Improving Static Sparse Training with Exact Orthogonal Initialization", 2024), spread evenly over rows. Prune it by
     `Magnitude()` to the same sparsity, which removes zeros alone. A convolution begins as one shift a channel, and
     channels are turned in pairs from either side: with periodic borders and stride 1 it keeps the norm of images.
+
+    Where layers of a plain stack widen and narrow in turn, what leads out of a wide layer reads just the directions
+    that lead into it, at the same norm; drawn apart, each pair of layers would lose some of the signal.
 
     ReLU is no isometry after an orthogonal matrix either. With `mirrored`, the second half of a layer's neurons has the
     weights of the first half negated, and the next layer takes their difference, φ(z) - φ(-z) = a z for ReLU, leaky
@@ -93,8 +96,23 @@ def sparse_orthogonal_(
     for name, weight in weights.items():
         _check_halves(weight, halves[name])
 
+    stacked = alternates(model)
+    wide: list[Tensor] = []  # where a layer leads to something wider, the directions there, which the next one reads
+
     def draw(weight: Weight, generator: Generator, dtype: torch.dtype) -> Tensor:
-        return sigma_w * sparse_orthogonal(weight, kept[weight.name], generator, dtype, halves[weight.name])
+        mirrors = halves[weight.name]
+        outputs, inputs = (size // (1 + half) for size, half in zip(weight.shape[:2], mirrors, strict=True))
+        room = kept[weight.name] // (1 + mirrors[0]) // (1 + mirrors[1])
+        start, scale = wide.pop() if wide else None, sigma_w
+        if start is not None and outputs <= len(start) and int(start[:outputs].count_nonzero()) <= room:
+            # All that arrives lies along these directions, so that it is no more than so many numbers.
+            scale, start = sigma_w * math.sqrt(len(start) / inputs), start[:outputs]
+        elif stacked and weight.kind == "linear" and outputs > inputs:
+            start = disjoint(inputs, outputs, 1, room, generator)
+            wide.append(start)
+        else:
+            start = None
+        return scale * sparse_orthogonal(weight, kept[weight.name], generator, dtype, mirrors, start)
 
     return initialize_(model, draw, sigma_w, sigma_b, generator)
 
