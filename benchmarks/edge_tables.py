@@ -12,7 +12,19 @@ import argparse
 import csv
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from documents import PROJECT, parse, put_table
+
+from pruneinit.experiments.cell import Result
+from pruneinit.paper import study
+from pruneinit.paper.edge import TRAINS
+from pruneinit.paper.predict import balanced_accuracy, networks
+from pruneinit.verdicts import LEARNS, LOST
+
+RULE = (
+    f"A network is told to train where at least {100 * LEARNS:.0f} % of the labels can be learnt and the gradient's "
+    f"square grows by no more than {LOST:.0f} on its way back. It trains if its test accuracy is above {TRAINS:.0f} %."
+)
 
 # The name of each table in the document: its study, and what the entries in it have.
 TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
@@ -26,8 +38,8 @@ Entry = Mapping[str, str]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     _, commit = parse(parser)
-    for name, (study, having) in TABLES.items():
-        file = PROJECT / "results" / study / f"{study}.csv"
+    for name, (source, having) in TABLES.items():
+        file = PROJECT / "results" / source / f"{source}.csv"
         if not file.is_file():
             continue
         with file.open(newline="") as lines:
@@ -36,6 +48,35 @@ def main() -> None:
         if measured:
             header, rows = table(measured)
             put_table("edge.md", header, rows, note(measured), commit, name)
+    put_table(
+        "edge.md", ("networks", "measured", "train", "told right, balanced"), judged(), RULE, commit, "expectation"
+    )
+
+
+def judged() -> list[list[str]]:
+    """How well the rule of `diagnose` tells which networks train, of each study and network."""
+    lines = []
+    for name in ("edge", "edge-mnist"):
+        grid = study(name).grid("small")
+        cells = grid.cells()
+        with (PROJECT / "results" / name / "cells.jsonl").open() as file:
+            every = [one for line in file if (one := Result.from_json(line)) is not None]
+        results = {one.cell: one for one in every}
+        models = sorted({cell.recipe.model for cell in cells})
+        for model in models:
+            own = [cell for cell in cells if cell.recipe.model == model]
+            found = [one for one in networks(own, grid.choose, results) if one.measured.get("learnable") is not None]
+            truth = np.array([one.accuracy > TRAINS for one in found])
+            said = np.array(
+                [
+                    (one.measured["learnable"] or 0) >= LEARNS and not (one.measured["gradient"] or 0) > LOST
+                    for one in found
+                ]
+            )
+            right = balanced_accuracy(truth, said)
+            told = "-" if right is None else f"{100 * right:.1f} %"
+            lines.append([f"{model}, {cells[0].recipe.data}", f"{len(found):,}", f"{int(truth.sum()):,}", told])
+    return lines
 
 
 def table(entries: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
