@@ -191,7 +191,7 @@ def _expectation(found: Findings, stage: str) -> list[str]:
     expected = trains(found, stage)
     if expected is None:
         return []
-    share = f"{100 * found.learnable[stage]:.2g} %"
+    share = f"{100 * found.learnable[stage]:.0f} %"
     said = "it can be expected to train" if expected else "do not expect it to train"
     return [f"Of the labels of a few examples it can learn {share} in a thousand steps, linearised: {said}."]
 
