@@ -5,7 +5,7 @@ import math
 import pytest
 
 from pruneinit.errors import InputError
-from pruneinit.paper import parse_budget
+from pruneinit.paper import Budget, parse_budget
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,12 @@ def test_a_budget_that_is_no_time_is_refused(text):
 def test_a_number_without_a_unit_is_refused_with_the_likely_one():
     with pytest.raises(InputError, match="got '20'; did you mean 20min"):
         parse_budget("20")
+
+
+def test_a_budget_says_what_is_left_of_it():
+    now = [100.0]
+    budget = Budget(60, clock=lambda: now[0])
+    assert (budget.left(), budget.over()) == (60, False)
+    now[0] = 165.0
+    assert (budget.left(), budget.over()) == (-5, True)
+    assert Budget(math.inf, clock=lambda: now[0]).left() == math.inf

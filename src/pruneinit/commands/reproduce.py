@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from jsonargparse import Namespace
 
 from pruneinit.errors import InputError
@@ -21,13 +23,14 @@ def carry_out(settings: Namespace) -> None:
     if settings.workers is not None and settings.workers < 1:
         raise InputError(f"workers must be 1 or more, got {settings.workers}")
     seconds = parse_budget(settings.budget)
+    budget = Budget(seconds)
     means = Means(
-        stop=Budget(seconds).over,
+        stop=budget.over,
         workers=settings.workers,
         data_root=settings.data_dir,
         device=settings.device,
         retry=settings.retry,
-        following=following,
+        following=partial(following, budget=budget.left),
         on_line=say,
     )
     written = reproduce(asked, settings.out, means if seconds else None, scale=settings.scale)

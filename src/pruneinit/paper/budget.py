@@ -58,6 +58,10 @@ class Budget:
         self._clock = clock
         self._begun = clock()
 
+    def left(self) -> float:
+        """Seconds; below 0 where the time is over."""
+        return self.seconds - (self._clock() - self._begun)
+
     def over(self) -> bool:
         """Whether the time is over."""
-        return self._clock() - self._begun >= self.seconds
+        return self.left() <= 0
