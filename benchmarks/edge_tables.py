@@ -19,7 +19,7 @@ from pruneinit.experiments.cell import Result
 from pruneinit.paper import study
 from pruneinit.paper.edge import TRAINS
 from pruneinit.paper.predict import balanced_accuracy, networks
-from pruneinit.verdicts import LEARNS, LOST
+from pruneinit.verdicts import LEARNS, LOST, expected
 
 RULE = (
     f"A network is told to train where at least {100 * LEARNS:.0f} % of the labels can be learnt and the gradient's "
@@ -30,7 +30,6 @@ RULE = (
 TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "equal widths": ("edge-mnist", {"network": "mlp-100"}),
     "unequal widths": ("edge-mnist", {"network": "mlp-200-50"}),
-    "convolutions": ("edge-vcnn", {}),
 }
 Entry = Mapping[str, str]
 
@@ -40,8 +39,6 @@ def main() -> None:
     _, commit = parse(parser)
     for name, (source, having) in TABLES.items():
         file = PROJECT / "results" / source / f"{source}.csv"
-        if not file.is_file():
-            continue
         with file.open(newline="") as lines:
             entries = [one for one in csv.DictReader(lines) if all(one[key] == value for key, value in having.items())]
         measured = [one for one in entries if one["last_mean"]]
@@ -67,12 +64,7 @@ def judged() -> list[list[str]]:
             own = [cell for cell in cells if cell.recipe.model == model]
             found = [one for one in networks(own, grid.choose, results) if one.measured.get("learnable") is not None]
             truth = np.array([one.accuracy > TRAINS for one in found])
-            said = np.array(
-                [
-                    (one.measured["learnable"] or 0) >= LEARNS and not (one.measured["gradient"] or 0) > LOST
-                    for one in found
-                ]
-            )
+            said = np.array([expected(one.measured["learnable"] or 0.0, one.measured["gradient"]) for one in found])
             right = balanced_accuracy(truth, said)
             told = "-" if right is None else f"{100 * right:.1f} %"
             lines.append([f"{model}, {cells[0].recipe.data}", f"{len(found):,}", f"{int(truth.sum()):,}", told])
@@ -85,7 +77,7 @@ def table(entries: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
     by_row: dict[str, dict[tuple[str, str, str], Entry]] = {}
     for one in entries:
         by_row.setdefault(one["row"], {})[place(one)] = one
-    order = sorted(by_row, key=lambda row: -sum(float(one["last_mean"]) > 80 for one in by_row[row].values()))
+    order = sorted(by_row, key=lambda row: -sum(float(one["last_mean"]) > TRAINS for one in by_row[row].values()))
     rows = [[row, *(cell(by_row[row].get(at)) for at in places)] for row in order]
     return [
         "way",

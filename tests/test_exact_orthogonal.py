@@ -180,6 +180,15 @@ def test_a_stack_that_widens_and_narrows_changes_no_norm(sparsity):
     torch.testing.assert_close(jacobian @ jacobian.T, torch.eye(12, dtype=torch.float64), rtol=0, atol=1e-5)
 
 
+def test_a_stack_of_transposed_matrices_widens_and_narrows_alike():
+    conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D  # GPT-2's: inputs x outputs
+    model = nn.Sequential(conv1d(80, 20), nn.Tanh(), conv1d(20, 80)).double()
+    sparse_orthogonal_(model, sparsity=0.5, generator=seed())
+    x = 1e-4 * torch.randn(1, 20, dtype=torch.float64, generator=seed(1))
+    jacobian = torch.autograd.functional.jacobian(model, x)[0, :, 0]
+    torch.testing.assert_close(jacobian @ jacobian.T, torch.eye(20, dtype=torch.float64), rtol=0, atol=1e-5)
+
+
 def test_a_mirrored_stack_that_widens_and_narrows_changes_no_norm():
     widths = [16, 80, 20, 80, 20, 80, 8]
     layers = [module for pair in pairwise(widths) for module in (nn.Linear(*pair), nn.ReLU())]

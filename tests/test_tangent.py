@@ -106,6 +106,13 @@ def test_examples_that_batch_normalisation_couples_are_run_together():
     assert found == pytest.approx(plain(model, x, y))
 
 
+def test_gradients_that_are_too_large_to_be_held_together_are_gone_through_one_by_one(monkeypatch):
+    model, data = network(depth=3), batch()
+    before = pi.diagnose(model, [data]).learnable["dense"]
+    monkeypatch.setattr(tangent, "AT_ONCE", 0)
+    assert pi.diagnose(model, [data]).learnable["dense"] == pytest.approx(before)
+
+
 def test_an_operation_that_cannot_be_batched_is_gone_through_one_by_one():
     class Odd(torch.autograd.Function):
         @staticmethod
@@ -170,8 +177,9 @@ def test_of_networks_that_are_not_plain_nothing_is_said(kind):
         (nn.Sequential(nn.Linear(4, 2)), torch.rand(6)),
         (nn.Sequential(nn.Linear(4, 2)), torch.zeros(6, 2).long()),
         (nn.Sequential(nn.Linear(4, 2)), torch.full((6,), 7)),
+        (nn.Sequential(nn.Linear(4, 1)), torch.zeros(6).long()),
     ],
-    ids=["dictionary", "three dimensions", "numbers to fit", "many labels", "no such class"],
+    ids=["dictionary", "three dimensions", "numbers to fit", "many labels", "no such class", "one class"],
 )
 def test_of_what_is_no_classifier_nothing_is_said(model, y):
     (name, *_) = pi.prunable(model)

@@ -101,10 +101,12 @@ def sparse_orthogonal_(
 
     def draw(weight: Weight, generator: Generator, dtype: torch.dtype) -> Tensor:
         mirrors = halves[weight.name]
-        outputs, inputs = (size // (1 + half) for size, half in zip(weight.shape[:2], mirrors, strict=True))
+        sizes = weight.shape[weight.out_dim], weight.shape[1 - weight.out_dim]
+        outputs, inputs = (size // (1 + half) for size, half in zip(sizes, mirrors, strict=True))
         room = kept[weight.name] // (1 + mirrors[0]) // (1 + mirrors[1])
         start, scale = wide.pop() if wide else None, sigma_w
-        if start is not None and outputs <= len(start) and int(start[:outputs].count_nonzero()) <= room:
+        fits = start is not None and start.shape[1:] == (inputs, 1) and outputs <= len(start)
+        if start is not None and fits and int(start[:outputs].count_nonzero()) <= room:
             # All that arrives lies along these directions, so that it is no more than so many numbers.
             scale, start = sigma_w * math.sqrt(len(start) / inputs), start[:outputs]
         elif stacked and weight.kind == "linear" and outputs > inputs:

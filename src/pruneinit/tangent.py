@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from pruneinit.seeds import derived
 EXAMPLES = 16
 OUTPUTS = 10
 STEPS = 1000
+AT_ONCE = 200_000_000
+"""Up to how many numbers the gradients of some outputs are held together."""
 SAMPLE = 5_000
 """How many entries of a gradient of one parameter are looked at; where there are more, as many drawn at random."""
 
@@ -61,7 +64,7 @@ def learnable_share(
         others = [p for p in model.parameters() if p.requires_grad and p.numel() and id(p) not in replaced]
         trained = [*leaves.values(), *others]
         looks = _looks(trained, [*(scales.get(name) for name in leaves), *(None for _ in others)])
-        coupled = any(isinstance(module, _NormBase) and module.training for module in model.modules())
+        coupled = couples(model)
 
         def run(net: nn.Module, part: Any) -> tuple[Tensor, Tensor] | None:
             return kernel_of(net, part, y, trained, looks=looks, coupled=coupled)
@@ -117,7 +120,7 @@ def kernel_of(
         y: Class numbers. Outputs are those of the first ten classes that occur, then of others.
         parameters: What is trained.
         looks: How the gradient of each is looked at; None for all of it as it is.
-        coupled: Whether an output depends on other examples too, as under batch normalisation.
+        coupled: As `couples` says of the model.
 
     Returns:
         [n, n] and [n], by examples and then classes; None where the outputs are no finite table with these classes.
@@ -131,7 +134,7 @@ def kernel_of(
             return None
         if not chosen:
             classes = outputs.shape[1]
-            if not 0 <= int(y.min()) <= int(y.max()) < classes:
+            if classes < 2 or not 0 <= int(y.min()) <= int(y.max()) < classes:
                 return None
             chosen = list(dict.fromkeys([*torch.unique(y).tolist(), *range(classes)]))[:OUTPUTS]
         for gradients in _gradients(outputs[:, chosen].flatten(), list(parameters)):
@@ -142,19 +145,24 @@ def kernel_of(
     return every @ every.T, targets.flatten()
 
 
+def couples(model: nn.Module) -> bool:
+    """Whether an output depends on other examples of a batch too, as under batch normalisation by batch statistics."""
+    return any(isinstance(module, _NormBase) and module.training for module in model.modules())
+
+
 def _gradients(outputs: Tensor, parameters: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-    """The gradients of each output, all at once where PyTorch can."""
+    """The gradients of each output, all at once where PyTorch can and they are not too large to be held."""
     options: dict[str, Any] = {"retain_graph": True, "allow_unused": True}
-    each = torch.eye(len(outputs), dtype=outputs.dtype, device=outputs.device)
-    try:
-        found = torch.autograd.grad(outputs, parameters, each, is_grads_batched=True, **options)
-    except RuntimeError:  # an operation that cannot be batched
-        for output in outputs:
-            alone = torch.autograd.grad(output, parameters, **options)
-            yield tuple(torch.zeros_like(p) if g is None else g for g, p in zip(alone, parameters, strict=True))
-        return
-    for row in range(len(outputs)):
-        yield tuple(torch.zeros_like(p) if g is None else g[row] for g, p in zip(found, parameters, strict=True))
+    found: Iterable[Sequence[Tensor | None]] = (
+        torch.autograd.grad(output, parameters, **options) for output in outputs
+    )
+    if len(outputs) * sum(p.numel() for p in parameters) <= AT_ONCE:
+        each = torch.eye(len(outputs), dtype=outputs.dtype, device=outputs.device)
+        with suppress(RuntimeError):  # an operation that cannot be batched
+            every = torch.autograd.grad(outputs, parameters, each, is_grads_batched=True, **options)
+            found = [[None if g is None else g[row] for g in every] for row in range(len(outputs))]
+    for gradients in found:
+        yield tuple(torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True))
 
 
 @dataclass(frozen=True)

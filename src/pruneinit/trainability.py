@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _NormBase
 
 from pruneinit.batch import require_tensors
 from pruneinit.functional import Norm, fitting, scoring_mode
@@ -18,7 +17,7 @@ from pruneinit.propagation import Signal, chi_hat, inner_gradients, signals
 from pruneinit.reach import effective_masks
 from pruneinit.reparametrize import stored
 from pruneinit.survivors import current_masks
-from pruneinit.tangent import EXAMPLES, kernel_of, learnable
+from pruneinit.tangent import EXAMPLES, couples, kernel_of, learnable
 from pruneinit.weights import layers, listed
 
 MEASURES: Mapping[str, str] = {
@@ -197,8 +196,7 @@ def _of_outputs(model: nn.Module, x: Tensor) -> dict[str, float]:
 
 def _of_labels(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
     parameters = [p for p in model.parameters() if p.requires_grad and p.numel()]
-    coupled = any(isinstance(module, _NormBase) and module.training for module in model.modules())
-    found = kernel_of(model, x, y, parameters, coupled=coupled)
+    found = kernel_of(model, x, y, parameters, coupled=couples(model))
     return {} if found is None else {"learnable": learnable(*found)}
 
 

@@ -51,8 +51,17 @@ def trains(found: Findings, stage: str) -> bool | None:
     """
     if stage not in found.learnable:
         return None
-    change = through(found.stages.get(stage, {}))
-    return found.learnable[stage] >= LEARNS and (change is None or change <= LOST)
+    return expected(found.learnable[stage], through(found.stages.get(stage, {})))
+
+
+def expected(learnable: float, change: float | None) -> bool:
+    """Whether a network is expected to train, by the share it can learn and its gradient's change (of the square).
+
+    Example:
+        >>> expected(0.9, 0.2), expected(0.9, None), expected(0.3, 0.2), expected(0.9, 1e6)
+        (True, True, False, False)
+    """
+    return learnable >= LEARNS and (change is None or change <= LOST)
 
 
 def advice(found: Findings) -> tuple[str, ...]:
@@ -188,11 +197,11 @@ def _backward(found: Findings, stage: str) -> str:
 
 def _expectation(found: Findings, stage: str) -> list[str]:
     """What is to be expected of training, where it is known."""
-    expected = trains(found, stage)
-    if expected is None:
+    told = trains(found, stage)
+    if told is None:
         return []
     share = f"{100 * found.learnable[stage]:.0f} %"
-    said = "it can be expected to train" if expected else "do not expect it to train"
+    said = "it can be expected to train" if told else "do not expect it to train"
     return [f"Of the labels of a few examples it can learn {share} in a thousand steps, linearised: {said}."]
 
 
