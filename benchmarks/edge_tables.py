@@ -12,10 +12,12 @@ import argparse
 import csv
 from collections.abc import Mapping, Sequence
 
+import choices
 import numpy as np
 from documents import PROJECT, parse, put_table
 
 from pruneinit.experiments.cell import Result
+from pruneinit.experiments.grid import Grid
 from pruneinit.paper import study
 from pruneinit.paper.edge import TRAINS
 from pruneinit.paper.predict import balanced_accuracy, networks
@@ -26,6 +28,7 @@ RULE = (
     f"square grows by no more than {LOST:.0f} on its way back. It trains if its test accuracy is above {TRAINS:.0f} %."
 )
 
+STUDIES = ("edge", "edge-mnist")
 # The name of each table in the document: its study, and what the entries in it have.
 TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "equal widths": ("edge-mnist", {"network": "mlp-100"}),
@@ -45,29 +48,32 @@ def main() -> None:
         if measured:
             header, rows = table(measured)
             put_table("edge.md", header, rows, note(measured), commit, name)
-    put_table(
-        "edge.md", ("networks", "measured", "train", "told right, balanced"), judged(), RULE, commit, "expectation"
-    )
+    grids = {name: study(name).grid("small") for name in STUDIES}
+    results = {name: results_of(name) for name in STUDIES}
+    every = {cell: one for own in results.values() for cell, one in own.items()}
+    put_table("edge.md", choices.HEADER, choices.worth([*grids.values()], every), choices.NOTE, commit, "choices")
+    rows = [row for name in STUDIES for row in judged(grids[name], results[name])]
+    put_table("edge.md", ("networks", "measured", "train", "told right, balanced"), rows, RULE, commit, "expectation")
 
 
-def judged() -> list[list[str]]:
-    """How well the rule of `diagnose` tells which networks train, of each study and network."""
+def results_of(name: str) -> dict[str, Result]:
+    """The committed results of a study, by the hash of the cell."""
+    with (PROJECT / "results" / name / "cells.jsonl").open() as file:
+        return {one.cell: one for line in file if (one := Result.from_json(line)) is not None}
+
+
+def judged(grid: Grid, results: Mapping[str, Result]) -> list[list[str]]:
+    """How well the rule of `diagnose` tells which networks of a grid train, a line for each kind."""
     lines = []
-    for name in ("edge", "edge-mnist"):
-        grid = study(name).grid("small")
-        cells = grid.cells()
-        with (PROJECT / "results" / name / "cells.jsonl").open() as file:
-            every = [one for line in file if (one := Result.from_json(line)) is not None]
-        results = {one.cell: one for one in every}
-        models = sorted({cell.recipe.model for cell in cells})
-        for model in models:
-            own = [cell for cell in cells if cell.recipe.model == model]
-            found = [one for one in networks(own, grid.choose, results) if one.measured.get("learnable") is not None]
-            truth = np.array([one.accuracy > TRAINS for one in found])
-            said = np.array([expected(one.measured["learnable"] or 0.0, one.measured["gradient"]) for one in found])
-            right = balanced_accuracy(truth, said)
-            told = "-" if right is None else f"{100 * right:.1f} %"
-            lines.append([f"{model}, {cells[0].recipe.data}", f"{len(found):,}", f"{int(truth.sum()):,}", told])
+    cells = grid.cells()
+    for model in sorted({cell.recipe.model for cell in cells}):
+        own = [cell for cell in cells if cell.recipe.model == model]
+        found = [one for one in networks(own, grid.choose, results) if one.measured.get("learnable") is not None]
+        truth = np.array([one.accuracy > TRAINS for one in found])
+        said = np.array([expected(one.measured["learnable"] or 0.0, one.measured["gradient"]) for one in found])
+        right = balanced_accuracy(truth, said)
+        told = "-" if right is None else f"{100 * right:.1f} %"
+        lines.append([f"{model}, {cells[0].recipe.data}", f"{len(found):,}", f"{int(truth.sum()):,}", told])
     return lines
 
 

@@ -162,6 +162,6 @@ _CONVOLUTIONS = Maps(texts("edge-vcnn")["title"], by=("activation",))
 EDGE_VCNN = Edge(
     **texts("edge-vcnn"),
     **_CONVOLUTIONS.told_by(),
-    order={"small": seed_by_seed({"row": ("sparse orthogonal",), "depth": (50, 100)})},
+    order={"small": seed_by_seed({"depth": (50, 100), "sparsity": (0.95,)})},
     measure=True,
 )

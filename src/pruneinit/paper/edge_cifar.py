@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pruneinit.paper.drawings import accuracy_lines
 from pruneinit.paper.entries import Entry
@@ -28,6 +29,7 @@ _ROWS = {
     "other ways": (
         "sparse orthogonal, layer",
         "SBP, neuron",
+        "SBP, 20 rounds",
         "SBP, 20 rounds by neuron",
         "SBP, 20 rounds, SR",
         "sparse orthogonal, ERK, SR",
@@ -40,4 +42,25 @@ def figure(found: Sequence[Entry], reported: Sequence[Reported]) -> str:
     return accuracy_lines(found, reported, title=TITLE, axis="sparsity", groups=_ROWS)
 
 
-EDGE_CIFAR = Study(**texts("edge-cifar"), figure=figure, remarks=best_rows, order={"small": seed_by_seed()})
+_PLAIN: dict[str, Sequence[Any]] = {"model": ("vgg16", "3xvgg16"), "sparsity": (0.98,)}
+_RESIDUAL: dict[str, Sequence[Any]] = {
+    "model": ("resnet20",),
+    "sparsity": (0.99, 0.9),
+    "row": (
+        "SBP",
+        "SBP-SR",
+        "SBP, 20 rounds, SR",
+        "SBP, 20 rounds",
+        "synflow",
+        "random ERK",
+        "magnitude",
+        "sparse orthogonal, ERK, SR",
+    ),
+}
+_ONE_SEED = {"seed": (0,)}
+EDGE_CIFAR = Study(
+    **texts("edge-cifar"),
+    figure=figure,
+    remarks=best_rows,
+    order={"small": seed_by_seed(_PLAIN | _ONE_SEED, _RESIDUAL | _ONE_SEED, _PLAIN, _RESIDUAL)},
+)
