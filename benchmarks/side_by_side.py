@@ -51,7 +51,7 @@ def main() -> None:
             groups.setdefault((bundle.recipe.depth, bundle.recipe.activation), []).append(bundle)
     chosen = [drawn.choice(group) for group in groups.values()]
     cells = [[_shortened(cell, arguments.images) for cell in bundle.cells] for bundle in chosen]
-    run_together(cells[0][:2])  # reads the data, imports what is imported late
+    list(run_together(cells[0][:2]))  # reads the data, imports what is imported late
     speed = matmul_speed()
     found = [compared(own, speed) for own in cells]
     together, alone = (sum(one[way] for one in found) for way in ("together, s", "alone, s"))
@@ -105,7 +105,9 @@ def compared(cells: list[Cell], speed: float) -> dict[str, Any]:
     results: list[list[Result]] = []
     for together in (True, False):
         start = time.perf_counter()
-        results.append(run_together(cells) if together else [run_one(cell.recipe, row=cell.row) for cell in cells])
+        results.append(
+            list(run_together(cells)) if together else [run_one(cell.recipe, row=cell.row) for cell in cells]
+        )
         seconds.append(time.perf_counter() - start)
     if bad := next((one for way in results for one in way if one.state != "done"), None):
         raise SystemExit(f"a cell has failed, nothing is measured: {bad.traceback}")

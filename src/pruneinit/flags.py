@@ -128,7 +128,10 @@ def _sweep_flags(parser: Command) -> None:
     parser.add_argument("--workers", type=int | None, default=None, help="Processes [as many as cores]")
     parser.add_argument("--threads", type=int, default=1, help="Of each cell.")
     parser.add_argument(
-        "--beside", type=int, default=1, help="Train so many small fully connected networks side by side, as 8."
+        "--beside",
+        type=int,
+        default=1,
+        help="Train so many small fully connected networks side by side, as 8; prepare others once for all rates.",
     )
     parser.add_argument(
         "--address", type=str | None, default=None, help="Of the Ray cluster, auto for the one here [$RAY_ADDRESS]"

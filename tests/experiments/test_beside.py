@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruneinit.experiments import Grid
+from pruneinit.experiments import Grid, beside
 from pruneinit.experiments.beside import Bundle, bundles, run_together, side_by_side
 from pruneinit.experiments.cell import Result, run_one
 from pruneinit.experiments.executors import serial
+from pruneinit.experiments.prepare import ready
 from pruneinit.experiments.sweep import sweep
+from pruneinit.train import train
 
 SHARED = {
     "depth": 3,
@@ -40,6 +42,45 @@ def test_what_is_no_small_network_or_not_trained_by_sgd_stays_alone():
     rows = {"mlp": {"training": {"optimizer": "adamw"}}, "v": {"model": "vcnn"}}
     grid = Grid("g", {"training": {"epochs": 1}}, rows=rows, over={"sparsity": [0.1, 0.2]})
     assert not any(isinstance(one, Bundle) for one in bundles(grid.cells(), 4))
+
+
+CONVOLUTIONS = Grid(
+    "c",
+    {**SHARED, "model": "vcnn-2", "width": 4},
+    over={"sparsity": [0.5, 0.9], "training.lr": [0.1, 0.05]},
+    choose="training.lr",
+)
+
+
+def test_what_differs_in_training_alone_is_prepared_once_and_the_numbers_are_those_of_one_by_one(tmp_path, monkeypatch):
+    alone = sweep(CONVOLUTIONS, tmp_path / "alone", device="cpu", measure=True)
+    calls = []
+    monkeypatch.setattr(beside, "ready", lambda *given: calls.append(given[0]) or ready(*given))
+    together = sweep(
+        CONVOLUTIONS, tmp_path / "together", executor=side_by_side(serial(), 2), device="cpu", measure=True
+    )
+    assert [recipe.sparsity for recipe in calls] == [0.5, 0.9]
+    assert together.results.keys() == alone.results.keys()
+    for name, one in together.results.items():
+        assert dataclasses.replace(one, seconds=0.0) == dataclasses.replace(alone.results[name], seconds=0.0)
+        assert one.seconds > 0
+
+
+def test_where_training_fails_half_way_what_is_there_stays_and_the_rest_goes_alone(monkeypatch):
+    cells = [cell for cell in CONVOLUTIONS.cells() if cell.recipe.sparsity == 0.5]
+    trained = []
+
+    def once(model, *given, **named):
+        if trained:
+            raise RuntimeError("no room")
+        trained.append(model)
+        return train(model, *given, **named)
+
+    monkeypatch.setattr(beside, "train", once)
+    found = list(run_together(cells, device="cpu"))
+    assert [one.cell for one in found] == [cell.hash for cell in cells]
+    assert len(trained) == 1
+    assert all(one.state == "done" for one in found)
 
 
 def test_networks_of_unequal_widths_are_bundled_by_their_widths():
@@ -72,7 +113,7 @@ def test_what_is_there_is_not_computed_again_nor_left_out(tmp_path):
 def test_where_one_cannot_be_prepared_each_goes_alone_and_only_that_one_fails():
     cells = GRID.cells()[:2]
     bad = dataclasses.replace(cells[1], recipe=dataclasses.replace(cells[1].recipe, residuals="stable"))
-    good, failed = run_together([cells[0], bad], device="cpu")
+    good, failed = list(run_together([cells[0], bad], device="cpu"))
     assert good.state == "done"
     assert good == dataclasses.replace(run_one(cells[0].recipe, row=cells[0].row, device="cpu"), seconds=good.seconds)
     assert failed.failed
@@ -81,7 +122,7 @@ def test_where_one_cannot_be_prepared_each_goes_alone_and_only_that_one_fails():
 
 def test_what_is_measured_before_training_is_the_same_side_by_side_and_alone():
     cells = bundles(GRID.cells(), 4)[0].cells
-    together = run_together(cells, device="cpu", measure=True)
+    together = list(run_together(cells, device="cpu", measure=True))
     assert all(one.measured["alive"] > 0 for one in together)
     for cell, one in zip(cells, together, strict=True):
         alone = run_one(cell.recipe, row=cell.row, device="cpu", measure=True)

@@ -1,4 +1,4 @@
-"""Cells trained side by side: small fully connected networks, many in one piece of work."""
+"""Cells in one piece of work: small fully connected networks side by side, others prepared once for all rates."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
+from pruneinit.data import Dataset
 from pruneinit.errors import InputError
 from pruneinit.experiments.cell import Result, finished, learnt, run_one
 from pruneinit.experiments.executors import Executor
@@ -19,12 +21,12 @@ from pruneinit.experiments.measured import Measured, measured
 from pruneinit.experiments.prepare import ready
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.experiments.work import Work
-from pruneinit.train import Training, can_share, distributed, train_side_by_side
+from pruneinit.train import Training, can_share, distributed, train, train_side_by_side
 
 
 @dataclass(frozen=True)
 class Bundle(Cell):
-    """A cell, and others to be trained beside it.
+    """A cell, and others to be carried out with it.
 
     Attributes:
         others: The other cells.
@@ -57,10 +59,11 @@ class SideBySide(Work):
 
 
 def side_by_side(executor: Executor, size: int) -> Executor:
-    """Let an executor carry out bundles of cells whose networks can be trained side by side.
+    """Let an executor carry out bundles of cells whose networks are trained side by side, or prepared once.
 
-    Those are fully connected networks of the same sizes, on the same data by the same seed, with settings that differ
-    in what is done before training and in the learning rate. Other cells are carried out as ever.
+    Trained side by side are fully connected networks of the same sizes, on the same data by the same seed, with
+    settings that differ in what is done before training and in the learning rate. Prepared once are all other networks
+    whose settings differ in training alone; they are trained one after the other. Other cells are carried out as ever.
 
     Args:
         executor: How bundles are carried out.
@@ -85,7 +88,7 @@ def side_by_side(executor: Executor, size: int) -> Executor:
 
 
 def bundles(cells: Sequence[Cell], size: int) -> list[Cell]:
-    """Cells in bundles, each where the first of its cells was; a cell that is trained alone stays itself.
+    """Cells in bundles, each where the first of its cells was; a cell that shares nothing stays itself.
 
     Networks that differ in the learning rate alone come together, and then those of similar sparsity: they are pruned
     once, and layers are equally sparse.
@@ -99,7 +102,7 @@ def bundles(cells: Sequence[Cell], size: int) -> list[Cell]:
     place = {cell.hash: at for at, cell in enumerate(cells)}
     groups: dict[Any, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(_shared(cell.recipe) or cell.hash, []).append(cell)
+        groups.setdefault(_shared(cell.recipe) or _pruned(cell.recipe), []).append(cell)
     found: list[Cell] = []
     for group in groups.values():
         # By the first of those that are pruned alike, so that cells that come early in the sweep stay early.
@@ -116,18 +119,27 @@ def bundles(cells: Sequence[Cell], size: int) -> list[Cell]:
 
 def run_together(
     cells: Sequence[Cell], *, data_root: str | None = None, device: str | None = None, measure: bool = False
-) -> list[Result]:
-    """What `run_one` gives for each cell, but for rounding, of cells that `bundles` put together.
+) -> Iterator[Result]:
+    """What `run_one` gives for each cell, but for rounding where they are trained side by side, as soon as it is there.
 
-    Where one of them cannot be prepared, or they cannot be trained together, each is carried out alone.
+    Args:
+        cells: That `bundles` put together. Where one of them cannot be prepared, or they cannot be trained together,
+            each is carried out alone.
+        data_root: As in `run_one`.
+        device: As in `run_one`.
+        measure: As in `run_one`.
     """
+    left = {cell.hash: cell for cell in cells}
     if len(cells) > 1:
         with suppress(Exception):  # whoever raised it raises it again alone, and has failed
-            return _together(cells, data_root, device, measure)
-    return [run_one(cell.recipe, row=cell.row, data_root=data_root, device=device, measure=measure) for cell in cells]
+            for result in _together(cells, data_root, device, measure):
+                del left[result.cell]
+                yield result
+    for cell in left.values():
+        yield run_one(cell.recipe, row=cell.row, data_root=data_root, device=device, measure=measure)
 
 
-def _together(cells: Sequence[Cell], data_root: str | None, device: str | None, measure: bool) -> list[Result]:
+def _together(cells: Sequence[Cell], data_root: str | None, device: str | None, measure: bool) -> Iterator[Result]:
     start = time.perf_counter()
     with distributed(device) as world:
         if world.size > 1:
@@ -140,22 +152,27 @@ def _together(cells: Sequence[Cell], data_root: str | None, device: str | None, 
             if way not in prepared:
                 prepared[way], events = ready(cell.recipe, dataset, world.device)
                 found[way] = measured(prepared[way], cell.recipe, dataset, events) if measure else None
-        models = [copy.deepcopy(prepared[_pruned(cell.recipe)]) for cell in cells]
+        each = [(cell, prepared[_pruned(cell.recipe)], found[_pruned(cell.recipe)]) for cell in cells]
+        if _shared(cells[0].recipe) is None:
+            yield from _in_turn(each, dataset, world.device, (time.perf_counter() - start) / len(cells))
+            return
+        models = [copy.deepcopy(model) for _, model, _ in each]
         trainings = [cell.recipe.training for cell in cells]
         records = train_side_by_side(models, dataset, trainings, seed=cells[0].recipe.seed)
     seconds = (time.perf_counter() - start) / len(cells)
-    return [
-        finished(
-            cell.recipe,
-            model,
-            epochs,
-            row=cell.row,
-            seconds=seconds,
-            beside=len(cells),
-            measured=found[_pruned(cell.recipe)],
-        )
-        for cell, model, epochs in zip(cells, models, records, strict=True)
-    ]
+    for (cell, _, told), model, epochs in zip(each, models, records, strict=True):
+        yield finished(cell.recipe, model, epochs, row=cell.row, seconds=seconds, beside=len(cells), measured=told)
+
+
+def _in_turn(
+    each: Sequence[tuple[Cell, nn.Module, Measured | None]], dataset: Dataset, device: torch.device, shared: float
+) -> Iterator[Result]:
+    """Train copies of prepared networks one after the other; each bears its share of the seconds before."""
+    for cell, model, told in each:
+        start, own = time.perf_counter(), copy.deepcopy(model)
+        records = train(own, dataset, cell.recipe.training, seed=cell.recipe.seed, device=device)
+        seconds = shared + time.perf_counter() - start
+        yield finished(cell.recipe, own, records, row=cell.row, seconds=seconds, measured=told)
 
 
 def _pruned(recipe: Recipe) -> Recipe:

@@ -62,5 +62,6 @@ EDGE_CIFAR = Study(
     **texts("edge-cifar"),
     figure=figure,
     remarks=best_rows,
+    beside=3,  # learning rates
     order={"small": seed_by_seed(_PLAIN | _ONE_SEED, _RESIDUAL | _ONE_SEED, _PLAIN, _RESIDUAL)},
 )

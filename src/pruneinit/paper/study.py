@@ -104,7 +104,7 @@ class Study:
         summary: The same for a page of all studies.
         remarks: What the numbers say.
         order: Which cells to begin with, by scale; `extremes_first` where it is not given.
-        beside: How many of its networks are trained side by side, where they can be.
+        beside: How many of its cells are carried out together: trained side by side, or else prepared once.
         stands_for: Networks of the small grid, and the network of the paper that each takes the place of.
         measure: Whether its networks are measured before training, as `trainability` does.
         needs: By scale: what to do where a folder of images is not there.
