@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ import torch
 from pruneinit.data import load
 from pruneinit.errors import InputError
 from pruneinit.experiments import Recipe
+from pruneinit.experiments.measured import measured
 from pruneinit.experiments.offered import OFFERED
-from pruneinit.experiments.prepare import network, prepare_, pruned, scoring_batch
+from pruneinit.experiments.prepare import network, prepare_, pruned, ready, scoring_batch
 from pruneinit.models import registry
 
 
@@ -112,3 +114,19 @@ def test_magnitude_removes_the_zeros_of_a_sparse_orthogonal_start_alone(scope):
     for name, mask in masks.items():
         assert not bool((model.get_parameter(name)[~mask] != 0).any())
     assert masks.kept == round(0.2 * masks.total)
+
+
+@pytest.mark.filterwarnings("ignore:neurons with nothing left")
+def test_rounds_by_layer_without_biases_starve_neurons_until_all_inputs_are_alike():
+    base = Recipe(depth=30, activation="tanh", sparsity=0.95, score_images=256, rounds=20)
+    digits = load("digits")
+
+    def signals(way: str, sigma_b: float) -> Mapping[str, float]:
+        recipe = dataclasses.replace(base, rescale=way, rescale_between=way, sigma_b=sigma_b)
+        model, events = ready(recipe, digits, torch.device("cpu"))
+        return measured(model, recipe, digits, events)
+
+    starved, biased, evened = signals("layer", 0.0), signals("layer", 0.2), signals("neuron", 0.0)
+    assert starved["alive"] < 60 < min(biased["alive"], evened["alive"])
+    assert starved["decorrelation"] < 0.05 < 0.1 < min(biased["decorrelation"], evened["decorrelation"])
+    assert starved["learnable"] < 0.5 < min(biased["learnable"], evened["learnable"])

@@ -183,6 +183,15 @@ def test_a_refused_run_leaves_the_folder_of_an_earlier_one_as_it_was(tmp_path, m
     assert contents(folder) == before
 
 
+def test_a_network_that_was_cut_short_is_refused_with_what_to_do_and_force_begins_anew(tmp_path):
+    folder = interrupted(tmp_path)
+    file = folder / "initial.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(InputError, match="not a whole safetensors file.*or begin the run anew with --force"):
+        run(RECIPE, tmp_path, device="cpu")
+    assert events(run(RECIPE, tmp_path, device="cpu", force=True))[-1]["event"] == "result"
+
+
 def test_force_in_a_folder_that_cannot_be_written_leaves_the_run_as_it_was(tmp_path, monkeypatch):
     folder = run(RECIPE, tmp_path, device="cpu")
     before = contents(folder)

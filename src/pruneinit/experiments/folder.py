@@ -15,7 +15,7 @@ from pruneinit.errors import InputError
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.files import append_text, read_tensors, write_text
 from pruneinit.report import write_report
-from pruneinit.storage import save
+from pruneinit.storage import load, save
 
 Event = Mapping[str, Any]
 
@@ -65,10 +65,8 @@ class RunFolder:
         with _reading(self.path):
             if not any(event["event"] == "result" for event in events) or not self.model.is_file():
                 return False
-            try:
+            with _or_anew():
                 read_tensors(self.model)  # it carries a checksum
-            except InputError as error:
-                raise InputError(f"{error}, or begin the run anew with --force") from error
         return True
 
     def is_tidy(self) -> bool:
@@ -94,6 +92,15 @@ class RunFolder:
         write_text(self.recipe, recipe.to_yaml())
         self.model.unlink(missing_ok=True)
         self.report.unlink(missing_ok=True)
+
+    def begun(self, into: nn.Module) -> nn.Module:
+        """The network of `begin`, in place of a network of its kind.
+
+        Raises:
+            InputError: Its file is damaged.
+        """
+        with _or_anew():
+            return load(self.initial, into=into)
 
     def go_on(self, recipe: Recipe, events: Iterable[Event]) -> None:
         """Mend what `look` has accepted: a line that was cut short, and a recipe that is gone."""
@@ -141,6 +148,15 @@ class RunFolder:
 def start_of(events: Iterable[Event]) -> Event:
     """The event that began a run; empty where the record has none."""
     return next((event for event in events if event["event"] == "start"), {})
+
+
+@contextmanager
+def _or_anew() -> Iterator[None]:
+    """Say of a damaged file that the run can do without it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{error}, or begin the run anew with --force") from error
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from pruneinit.experiments.outcome import outcome
 from pruneinit.experiments.prepare import held_out, network, ready
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.experiments.start import Start
-from pruneinit.storage import load as load_model
 from pruneinit.storage import save as save_model
 from pruneinit.train import Epoch, World, distributed, train
 from pruneinit.train.check import check_fit
@@ -83,7 +82,7 @@ def run(
             return folder.path
         dataset = held_out(recipe, load(recipe.data, data_root))
         begun = _first(lambda: _prepare(folder, recipe, dataset, world, force=force), world)
-        model = load_model(folder.initial, into=network(recipe, dataset))
+        model = folder.begun(into=network(recipe, dataset))
 
         def began(epoch: int) -> None:
             if on_start is not None:
