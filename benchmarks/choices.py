@@ -58,6 +58,12 @@ CHOICES = (
         {"criterion": "magnitude", "scope": "global"},
         {"scope": "layer"},
     ),
+    Choice(
+        "a density for each layer, not one threshold, SBP",
+        {"criterion": "snip", "scope": "global"},
+        {"scope": "layer"},
+    ),
+    Choice("SBP, not magnitude, per layer", *_criteria("magnitude", "snip", scope="layer")),
     Choice("ERK, not the same for all layers, random", {"criterion": "random", "scope": "layer"}, {"scope": "erk"}),
     Choice("magnitude, not random, per layer", *_criteria("random", "magnitude", scope="layer")),
     Choice("SBP, not magnitude, one threshold", *_criteria("magnitude", "snip", scope="global")),
