@@ -11,6 +11,9 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
 
 import choices
 import numpy as np
@@ -29,10 +32,30 @@ RULE = (
 )
 
 STUDIES = ("edge", "edge-mnist")
-# The name of each table in the document: its study, and what the entries in it have.
-TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "equal widths": ("edge-mnist", {"network": "mlp-100"}),
-    "unequal widths": ("edge-mnist", {"network": "mlp-200-50"}),
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of accuracies of the document.
+
+    Attributes:
+        study: Where its numbers are.
+        having: What its entries have.
+        axes: What tells its columns apart.
+    """
+
+    study: str
+    having: Mapping[str, str]
+    axes: Sequence[str]
+
+
+_PLACES = ("activation", "depth", "sparsity")
+TABLES = {
+    "equal widths": Table("edge-mnist", {"network": "mlp-100"}, _PLACES),
+    "unequal widths": Table("edge-mnist", {"network": "mlp-200-50"}, _PLACES),
+    "vcnn": Table("edge-vcnn", {}, _PLACES),
+    "plain on cifar": Table("edge-cifar", {"network": "vgg16 3xvgg16"}, ("network", "sparsity")),
+    "normalised on cifar": Table("edge-cifar", {"network": "resnet20 vgg16_bn"}, ("network", "sparsity")),
 }
 Entry = Mapping[str, str]
 
@@ -40,20 +63,29 @@ Entry = Mapping[str, str]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     _, commit = parse(parser)
-    for name, (source, having) in TABLES.items():
-        file = PROJECT / "results" / source / f"{source}.csv"
-        with file.open(newline="") as lines:
-            entries = [one for one in csv.DictReader(lines) if all(one[key] == value for key, value in having.items())]
-        measured = [one for one in entries if one["last_mean"]]
-        if measured:
-            header, rows = table(measured)
-            put_table("edge.md", header, rows, note(measured), commit, name)
+    for name, one in TABLES.items():
+        file = PROJECT / "results" / one.study / f"{one.study}.csv"
+        if measured := entries(file, one.having):
+            header, rows = table(measured, one.axes)
+            put_table("edge.md", header, rows, note(measured, one.axes), commit, name)
     grids = {name: study(name).grid("small") for name in STUDIES}
     results = {name: results_of(name) for name in STUDIES}
     every = {cell: one for own in results.values() for cell, one in own.items()}
     put_table("edge.md", choices.HEADER, choices.worth([*grids.values()], every), choices.NOTE, commit, "choices")
     rows = [row for name in STUDIES for row in judged(grids[name], results[name])]
     put_table("edge.md", ("networks", "measured", "train", "told right, balanced"), rows, RULE, commit, "expectation")
+
+
+def entries(file: Path, having: Mapping[str, str]) -> list[Entry]:
+    """The measured entries of a study that have one of some values each, which are parted by spaces."""
+    if not file.is_file():
+        return []
+    with file.open(newline="") as lines:
+        return [
+            one
+            for one in csv.DictReader(lines)
+            if one["last_mean"] and all(one[key] in values.split() for key, values in having.items())
+        ]
 
 
 def results_of(name: str) -> dict[str, Result]:
@@ -77,23 +109,34 @@ def judged(grid: Grid, results: Mapping[str, Result]) -> list[list[str]]:
     return lines
 
 
-def table(entries: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
-    """A line for each way, a column for each place; ways that are above 80 % at most places come first."""
-    places = sorted({place(one) for one in entries}, key=lambda at: (at[0], int(at[1]), float(at[2])))
-    by_row: dict[str, dict[tuple[str, str, str], Entry]] = {}
+def table(entries: Sequence[Entry], axes: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """A line for each way, a column for each place; ways that fall behind the best by least, on average, come first."""
+    places = sorted({place(one, axes) for one in entries}, key=lambda at: [_number(value) for value in at])
+    by_row: dict[str, dict[tuple[str, ...], Entry]] = {}
     for one in entries:
-        by_row.setdefault(one["row"], {})[place(one)] = one
-    order = sorted(by_row, key=lambda row: -sum(float(one["last_mean"]) > TRAINS for one in by_row[row].values()))
+        by_row.setdefault(one["row"], {})[place(one, axes)] = one
+    best = {at: max(float(row[at]["last_mean"]) for row in by_row.values() if at in row) for at in places}
+    behind = {row: fmean(best[at] - float(one["last_mean"]) for at, one in own.items()) for row, own in by_row.items()}
+    order = sorted(by_row, key=behind.__getitem__)
     rows = [[row, *(cell(by_row[row].get(at)) for at in places)] for row in order]
-    return [
-        "way",
-        *(f"{activation}, {depth}, {100 * float(sparsity):g} %" for activation, depth, sparsity in places),
-    ], rows
+    return ["way", *(", ".join(map(_titled, axes, at)) for at in places)], rows
 
 
-def place(entry: Entry) -> tuple[str, str, str]:
+def place(entry: Entry, axes: Sequence[str]) -> tuple[str, ...]:
     """Where an entry belongs."""
-    return entry["activation"], entry["depth"], entry["sparsity"]
+    return tuple(entry[axis] for axis in axes)
+
+
+def _number(value: str) -> tuple[float, str]:
+    """Numbers in their order, and names in theirs before them."""
+    try:
+        return float(value), ""
+    except ValueError:
+        return -1.0, value
+
+
+def _titled(axis: str, value: str) -> str:
+    return f"{100 * float(value):g} %" if axis == "sparsity" else value
 
 
 def cell(entry: Entry | None) -> str:
@@ -104,12 +147,13 @@ def cell(entry: Entry | None) -> str:
     return f"{mean} ± {float(entry['last_sd']):.1f}" if int(entry["seeds"]) > 1 else f"{mean} (1)"
 
 
-def note(entries: Sequence[Entry]) -> str:
-    """How many seeds there are."""
+def note(entries: Sequence[Entry], axes: Sequence[str]) -> str:
+    """What the columns are, and how many seeds there are."""
     seeds = sorted({int(one["seeds"]) for one in entries})
     told = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     return (
-        f"Activation, depth, sparsity. Mean ± standard deviation over {told} seeds; (1) is of one seed, - not computed."
+        f"{', '.join(axes).capitalize()}. Mean ± standard deviation over {told} seeds; (1) is of one seed, - not "
+        "computed."
     )
 
 
