@@ -18,7 +18,7 @@ _ROWS = {
     criterion: tuple(f"{way}, {criterion}{end}" for way, end in
                      (("ordered", ""), ("edge", ""), ("edge", ", rescaled"), ("edge", ", calibrated")))
     for criterion in ("SBP", "MBP")
-}  # fmt: skip
+} | {"ours": ("sparse orthogonal",)}  # fmt: skip
 
 
 def figure(found: Sequence[Entry], reported: Sequence[Reported]) -> str:
@@ -57,7 +57,7 @@ def summary(found: Sequence[Entry], rest: Sequence[Reported] = ()) -> str:
 
 
 def remarks(found: Sequence[Entry]) -> list[str]:
-    """Where the paper's three rows learn, of the places that all of them have."""
+    """Where the rows of a criterion learn, of the places that all of them have."""
     said = []
     for criterion, rows in _ROWS.items():
         for activation in dict.fromkeys(entry.axes["activation"] for entry in found):
