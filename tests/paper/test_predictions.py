@@ -8,8 +8,10 @@ import pytest
 from pruneinit.experiments.cell import Result
 from pruneinit.experiments.grid import Grid
 from pruneinit.paper import STUDIES, reproduce
+from pruneinit.paper.entries import entries
 from pruneinit.paper.predict import Network, predict
-from pruneinit.paper.predictions import accuracy_by, predictions_remarks, predictions_table
+from pruneinit.paper.predictions import accuracy_by, medians, predictions_remarks, predictions_table, with_medians
+from pruneinit.paper.tables import csv_rows
 from pruneinit.trainability import MEASURES
 
 SHARED = {"validation": 0.2, "model": "mlp", "width": 4, "training": {"epochs": 1}}
@@ -97,3 +99,15 @@ def test_without_other_seeds_and_depths_nothing_is_said_of_them():
     predictions = predict(found, trains=80.0)
     assert predictions_remarks(predictions) == []
     assert "| 100.0 | – | – | – |" in predictions_table(found, predictions)
+
+
+def test_measurements_of_two_networks_stay_apart_in_the_columns():
+    grid = Grid("edge", {"validation": 0.2}, {"a": {}}, {"model": ["mlp-4", "mlp-8"], "depth": [3], "seed": [0, 1]})
+    cells = grid.cells()
+    results = {
+        cell.hash: replace(made(cell), measured={"alive": float(cell.recipe.model.removeprefix("mlp-"))})
+        for cell in cells
+    }
+    rows = csv_rows("edge", "small", entries(grid, results), [])
+    found = with_medians(rows, medians(cells, results))
+    assert [(row["network"], row["alive"]) for row in found] == [("mlp-4", 4.0), ("mlp-8", 8.0)]

@@ -154,7 +154,7 @@ EDGE_MNIST = Edge(
             {"seed": _FIRST_SEEDS, "model": ("mlp-200-50",)},
         )
     },
-    beside=9,
+    beside=8,  # two networks at four learning rates each
     measure=True,
 )
 

@@ -25,7 +25,7 @@ _WORDS = {
     ALL: "logistic regression",
     BOTH: "as learnable; nothing where the gradient grows by more than 1000 on its way back",
 }
-_KEY = ("row", "activation", "init", "depth", "sparsity")
+_KEY = ("row", "network", "activation", "init", "depth", "sparsity")
 
 
 def predictions_table(found: Sequence[Network], predictions: Sequence[Prediction], split: Split | None = None) -> str:
@@ -104,11 +104,11 @@ def accuracy_by(found: Sequence[Network], name: str) -> str:
 
 
 def medians(cells: Sequence[Cell], results: Mapping[str, Result]) -> dict[tuple[Any, ...], dict[str, float]]:
-    """The median over seeds of each measure, by row, activation, initialisation, depth and sparsity."""
+    """The median over seeds of each measure, by row, network, activation, initialisation, depth and sparsity."""
     seen: dict[tuple[Any, ...], dict[tuple[str, int], float]] = {}
     for cell in cells:
         measured = results[cell.hash].measured if cell.hash in results else None
-        place = (cell.row, *(cell.axes.get(axis) for axis in _KEY[1:]))
+        place = (cell.row, cell.recipe.model, *(cell.axes.get(axis) for axis in _KEY[2:]))
         for name, value in (measured or {}).items():
             if value is not None:
                 seen.setdefault(place, {})[name, cell.recipe.seed] = value
