@@ -149,7 +149,8 @@ def _reproduce_flags(parser: Command) -> None:
         "study",
         type=str,
         metavar="NAME",
-        help="densities, ffnn-grid, vcnn, cifar, tiny-imagenet, imagenet, vgg, edge, edge-mnist; docs: a page of all.",
+        help="densities, ffnn-grid, vcnn, cifar, tiny-imagenet, imagenet, vgg, edge, edge-mnist, edge-vcnn, "
+        "edge-cifar; docs: a page of all.",
     )
     parser.add_argument(
         "--budget",
@@ -164,6 +165,13 @@ def _reproduce_flags(parser: Command) -> None:
         "--workers", type=int | None, default=None, help="Processes [as many as cores; at most 8 that share a GPU]"
     )
     parser.add_argument("--retry", action=ActionYesNo, default=False, help="Compute anew what has failed.")
+    parser.add_argument(
+        "--cell",
+        metavar="WORDS",
+        type=str | None,
+        default=None,
+        help="Compute one cell anew and say what is recorded of it: its hash, or row and values. Writes nothing.",
+    )
     parser.add_argument(
         "--page", metavar="FILE", type=str, default="docs/results.md", help="The page that docs writes, in Markdown."
     )

@@ -8,18 +8,30 @@ from jsonargparse import Namespace
 
 from pruneinit.errors import InputError
 from pruneinit.following import following
-from pruneinit.paper import STUDIES, Budget, Means, parse_budget, reproduce, study, write_results_page
+from pruneinit.paper import STUDIES, Budget, Means, again, parse_budget, reproduce, study, write_results_page
 from pruneinit.screen import open_console, say
 
 
 def carry_out(settings: Namespace) -> None:
-    """Carry out a study as far as its budget allows, or write the page of all studies."""
+    """Carry out a study as far as its budget allows, or one cell of it anew, or write the page of all studies."""
     console = open_console()
     if settings.study == "docs":
         page = write_results_page(STUDIES.values(), settings.out, settings.page)
         console.print(f"page: {page}", soft_wrap=True, highlight=False)
         return
     asked = study(settings.study)
+    if settings.cell is not None:
+        found = again(
+            asked,
+            settings.out,
+            settings.cell,
+            scale=settings.scale,
+            data_root=settings.data_dir,
+            device=settings.device,
+        )
+        for line in found.lines:
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+        return
     if settings.workers is not None and settings.workers < 1:
         raise InputError(f"workers must be 1 or more, got {settings.workers}")
     seconds = parse_budget(settings.budget)

@@ -1,5 +1,6 @@
 """Every figure and table of "Robust Pruning at Initialization" (arXiv 2002.08797), carried out again by command."""
 
+from pruneinit.paper.again import Again, again
 from pruneinit.paper.budget import Budget, parse_budget
 from pruneinit.paper.published import at_sparsities
 from pruneinit.paper.reproduce import Written, reproduce
@@ -9,11 +10,13 @@ from pruneinit.paper.study import Findings, Means, Study
 
 __all__ = [
     "STUDIES",
+    "Again",
     "Budget",
     "Findings",
     "Means",
     "Study",
     "Written",
+    "again",
     "at_sparsities",
     "parse_budget",
     "reproduce",
