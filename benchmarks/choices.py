@@ -43,8 +43,17 @@ def _criteria(first: str, second: str, **both: Any) -> tuple[dict[str, Any], dic
 CHOICES = (
     Choice("calibrated by layer, not left as pruned", {"rescale": "none"}, {"rescale": "layer"}),
     Choice("calibrated by neuron, not left as pruned", {"rescale": "none"}, {"rescale": "neuron"}),
-    Choice("the paper's formula, not left as pruned (tanh)", {"rescale": "none"}, {"rescale": "formula"}),
-    Choice("calibrated by layer, not by the formula (tanh)", {"rescale": "formula"}, {"rescale": "layer"}),
+    Choice(
+        "the paper's formula, not left as pruned (tanh)",
+        {"activation": "tanh", "rescale": "none"},
+        {"rescale": "formula"},
+    ),
+    Choice(
+        "calibrated by layer, not by the formula (tanh)",
+        {"activation": "tanh", "rescale": "formula"},
+        {"rescale": "layer"},
+    ),
+    Choice("no biases, not those of sigma_b = 0.2 (tanh)", {"activation": "tanh", "sigma_b": None}, {"sigma_b": 0.0}),
     Choice("by neuron, not by layer, SBP", {"criterion": "snip", "rescale": "layer"}, {"rescale": "neuron"}),
     Choice("by neuron, not by layer, magnitude", {"criterion": "magnitude", "rescale": "layer"}, {"rescale": "neuron"}),
     Choice("by neuron, not by layer, random", {"criterion": "random", "rescale": "layer"}, {"rescale": "neuron"}),

@@ -9,6 +9,7 @@ seeds. Writes `results/directions.json` and a table of `docs/edge.md`. A few min
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +32,12 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "orthogonal, magnitude per layer, layer": {
         "init": "orthogonal", "criterion": "magnitude", "scope": "layer", "rescale": "layer",
     },
+    "mirrored orthogonal, magnitude per layer, layer": {
+        "init": "orthogonal", "mirrored": True, "criterion": "magnitude", "scope": "layer", "rescale": "layer",
+    },
+    "sparse orthogonal, not mirrored": {
+        "init": "sparse_orthogonal", "mirrored": False, "criterion": "magnitude", "scope": "layer",
+    },
     "sparse orthogonal": {"init": "sparse_orthogonal", "criterion": "magnitude", "scope": "layer"},
 }  # fmt: skip
 SHOWN = ("moment", "gradient", "decorrelation", "jacobian_rank", "jacobian_max", "kernel_condition")
@@ -48,6 +55,8 @@ def main() -> None:
     rows = []
     for activation in ("tanh", "relu"):
         for way, settings in WAYS.items():
+            if activation == "tanh" and "mirrored" in settings:  # tanh has no halves to mirror
+                continue
             networks = found.setdefault(f"{activation}, {way}", [])
             for seed in range(arguments.seeds):
                 recipe = Recipe(
@@ -68,8 +77,9 @@ def main() -> None:
 
 
 def _median(networks: list[Mapping[str, float | None]], name: str) -> str:
-    known = [value for one in networks if (value := one[name]) is not None]
-    return f"{statistics.median(known):.2g}" if known else "-"
+    """The median; what could not be measured counts as infinite, as the condition of a singular kernel does."""
+    found = statistics.median(math.inf if (value := one[name]) is None else value for one in networks)
+    return f"{found:.2g}" if math.isfinite(found) else "∞"
 
 
 if __name__ == "__main__":

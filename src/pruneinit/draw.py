@@ -50,8 +50,8 @@ def sparse_orthogonal(
 ) -> Tensor:
     """As `orthogonal`, with at most `kept` values that are not 0, spread evenly; where too few, some rows are empty.
 
-    Convolutions shift each channel by one tap of its own and turn channels into each other, so that with periodic
-    borders and stride 1 they keep the norm of images too.
+    A matrix of which all are kept is Haar-random. Convolutions shift each channel by one tap of its own and turn
+    channels into each other, so that with periodic borders and stride 1 they keep the norm of images too.
 
     Where outputs are mirrored, the second half of them are the first half's negatives, and where inputs are, so are
     the columns of the second half; the matrix of one half is then the orthogonal one.
@@ -72,8 +72,11 @@ def sparse_orthogonal(
 
     def make(rows: int, columns: int) -> Tensor:
         own = kept // parts // math.prod(halves)
-        inputs = columns // taps
-        matrix = _sparse(rows // halves[0], inputs // halves[1], taps, own, generator, start).to(dtype)
+        outputs, inputs = rows // halves[0], columns // taps // halves[1]
+        if own >= outputs * inputs * taps and taps == 1 and start is None:  # nothing is to be 0
+            matrix = _haar(outputs, inputs, generator, dtype)
+        else:
+            matrix = _sparse(outputs, inputs, taps, own, generator, start).to(dtype)
         if mirrored[1]:
             matrix = torch.cat([matrix, -matrix], 1) / math.sqrt(2)
         return torch.cat([matrix, -matrix]) if mirrored[0] else matrix

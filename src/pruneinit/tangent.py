@@ -76,9 +76,9 @@ def learnable_share(
 def learnable(kernel: Tensor, targets: Tensor, steps: int = STEPS) -> float:
     """The share of the targets' square that gradient descent learns in some steps, if the kernel stays what it is.
 
-    A step at the largest rate that is stable, 1 / λ_max, leaves 1 - λ / λ_max of what lies along an eigenvector with
-    the eigenvalue λ (Jacot, Gabriel, Hongler, "Neural Tangent Kernel", 2018). A deep network that sends all inputs the
-    same way has one large eigenvalue, and learns next to nothing of what tells them apart.
+    A step at the rate 1 / λ_max, half of the largest that is stable, leaves 1 - λ / λ_max of what lies along an
+    eigenvector with the eigenvalue λ (Jacot, Gabriel, Hongler, "Neural Tangent Kernel", 2018). A deep network that
+    sends all inputs the same way has one large eigenvalue, and learns next to nothing of what tells them apart.
 
     Args:
         kernel: G Gᵀ of the gradients of some outputs, symmetric, [n, n].

@@ -116,6 +116,19 @@ def test_magnitude_removes_the_zeros_of_a_sparse_orthogonal_start_alone(scope):
     assert masks.kept == round(0.2 * masks.total)
 
 
+@pytest.mark.parametrize("mirrored", [True, False, None])
+@pytest.mark.parametrize("init, sparsity", [("orthogonal", 0.0), ("sparse_orthogonal", 0.8)])
+def test_a_mirrored_relu_network_begins_as_a_linear_one(init, sparsity, mirrored):
+    recipe = Recipe(depth=4, width=20, init=init, mirrored=mirrored, criterion="magnitude", sparsity=sparsity)
+    data = load("digits")
+    model = network(recipe, data)
+    x = data.test.images[:8].double() / 255 - 0.5
+    bent = model.double()(x) + model(-x)
+    assert (bent.abs().max() < 1e-6) == (mirrored if mirrored is not None else init == "sparse_orthogonal")
+    weight = model.fc2.weight.detach()
+    assert 0.9 * (1 - sparsity) < int(weight.count_nonzero()) / weight.numel() <= 1 - sparsity + 1e-9
+
+
 @pytest.mark.filterwarnings("ignore:neurons with nothing left")
 def test_rounds_by_layer_without_biases_starve_neurons_until_all_inputs_are_alike():
     base = Recipe(depth=30, activation="tanh", sparsity=0.95, score_images=256, rounds=20)

@@ -42,7 +42,7 @@ def test_every_setting_changes_the_hash():
         "rescale": "layer", "rescale_between": "layer", "fold": True, "seed": 1, "training": Training(epochs=1),
     }  # fmt: skip
     fields = {field.name for field in dataclasses.fields(Recipe)}
-    assert fields - other.keys() == {"init"}
+    assert fields - other.keys() == {"init", "mirrored"}  # the latter goes with some values of the former alone
     hashes = {dataclasses.replace(base, **{name: value}).hash for name, value in other.items()}
     hashes.add(Recipe(init="edge").hash)
     assert len(hashes | {base.hash}) == len(other) + 2
@@ -63,6 +63,8 @@ def test_every_setting_changes_the_hash():
         ({"init": "gaussian"}, "sigma_w goes with init='gaussian'"),
         ({"criterion": "none", "rescale": "layer"}, "needs something pruned"),
         ({"criterion": "none", "init": "sparse_orthogonal"}, "needs something pruned: set criterion='magnitude'"),
+        ({"mirrored": True}, "mirrored goes with orthogonal initialisations alone, got init='edge'"),
+        ({"mirrored": 1, "init": "orthogonal"}, "mirrored must be"),
         ({"criterion": "none", "rescale_between": "layer"}, "rescale_between='layer' needs something pruned"),
         ({"rescale_between": "layer"}, "rescale_between='layer' rescales between rounds, and there is one: set rounds"),
         ({"rescale_between": "neuron", "criterion": "force", "rounds": 1}, "and there is one"),
@@ -107,6 +109,8 @@ def test_recipes_of_before_rounds_were_optional_and_checks_were_there_keep_their
 
 def test_rescaling_between_rounds_is_in_the_hash_only_where_it_is_done():
     assert Recipe(rounds=5, rescale_between="none").hash == "f8f859c729"
+    orthogonal = Recipe(init="orthogonal")
+    assert len({dataclasses.replace(orthogonal, mirrored=way).hash for way in (None, True, False)}) == 3
     assert len({Recipe(rounds=5, rescale_between=unit).hash for unit in ("none", "layer", "neuron")}) == 3
     assert Recipe(criterion="force", rescale_between="layer").hash != Recipe(criterion="force").hash
 

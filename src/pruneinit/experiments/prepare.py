@@ -59,6 +59,10 @@ def network(recipe: Recipe, dataset: Dataset) -> nn.Module:
         activation = recipe.activation or _ACTIVATION
         if recipe.init == "edge":
             edge_of_chaos_(model, activation, sigma_b=recipe.sigma_b, generator=generator)
+        elif recipe.init == "orthogonal" and recipe.mirrored:
+            sparse_orthogonal_(
+                model, activation, sparsity=0.0, mirrored=True, sigma_b=recipe.sigma_b, generator=generator
+            )
         elif recipe.init == "orthogonal":
             orthogonal_(model, activation, sigma_b=recipe.sigma_b, generator=generator)
         elif recipe.init == "delta_orthogonal":
@@ -66,7 +70,13 @@ def network(recipe: Recipe, dataset: Dataset) -> nn.Module:
         elif recipe.init == "sparse_orthogonal":
             scope = "layer" if recipe.scope == "global" else recipe.scope
             sparse_orthogonal_(
-                model, activation, sparsity=recipe.sparsity, scope=scope, sigma_b=recipe.sigma_b, generator=generator
+                model,
+                activation,
+                sparsity=recipe.sparsity,
+                scope=scope,
+                mirrored=recipe.mirrored,
+                sigma_b=recipe.sigma_b,
+                generator=generator,
             )
         elif recipe.init == "gaussian" and recipe.sigma_w is not None:
             mean_field_(model, recipe.sigma_w, recipe.sigma_b or 0.0, generator=generator)

@@ -56,6 +56,8 @@ class Recipe:
         sigma_w: Weight scale σ_w of `gaussian`.
         sigma_b: Bias scale σ_b of `edge` and the orthogonal ones (unset is the activation's own) and of `gaussian`
             (unset is 0).
+        mirrored: Of `orthogonal` and `sparse_orthogonal`: half of the neurons begin as the other half negated, so that
+            ReLU networks begin as linear ones. Unset: `sparse_orthogonal` does so where it helps, `orthogonal` not.
         residuals: `stable` divides each residual branch by the square root of their number (Stable ResNet).
         criterion: What to prune by, `snip` being SBP and `magnitude` MBP; with `none` the run is dense.
         sparsity: Fraction of the prunable weights to remove, in [0, 1).
@@ -93,6 +95,7 @@ class Recipe:
     init: Init = "edge"
     sigma_w: float | None = None
     sigma_b: float | None = None
+    mirrored: bool | None = None
     residuals: Residuals = "plain"
     criterion: Criterion = "snip"
     sparsity: float = 0.9
@@ -129,6 +132,10 @@ class Recipe:
         if self.sigma_b is not None:
             check_number("sigma_b", self.sigma_b, least=0.0)
         check_truth("fold", self.fold)
+        if self.mirrored is not None:
+            check_truth("mirrored", self.mirrored)
+            if self.init not in ("orthogonal", "sparse_orthogonal"):
+                raise InputError(f"mirrored goes with orthogonal initialisations alone, got init={self.init!r}")
         if not isinstance(self.training, Training):
             raise InputError(f"training must be a mapping of settings such as 'epochs: 10', got {self.training!r}")
         if (self.sigma_w is not None) != (self.init == "gaussian"):
@@ -221,7 +228,7 @@ class Recipe:
 
 
 # What settings that came later are where they change nothing.
-_LATER = (("sanity", "none"), ("train_images", None), ("rescale_between", "none"))
+_LATER = (("sanity", "none"), ("train_images", None), ("rescale_between", "none"), ("mirrored", None))
 
 
 _TYPES: dict[type[Any], dict[str, Any]] = {}
