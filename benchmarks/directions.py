@@ -72,13 +72,18 @@ def main() -> None:
     measures = ("second moment / dense", "gradient², first / last", "decorrelation", "directions",
                 "largest singular value", "condition of the kernel")  # fmt: skip
     header = ("activation", "pruned and rescaled by", *measures)
-    note = f"Depth {arguments.depth}, sparsity {arguments.sparsity:g}, medians of {arguments.seeds} seeds."
+    note = (
+        f"Depth {arguments.depth}, sparsity {arguments.sparsity:g}, medians of {arguments.seeds} seeds, "
+        "of those in which anything gets through."
+    )
     put_table("edge.md", header, rows, note, commit, "directions")
 
 
 def _median(networks: list[Mapping[str, float | None]], name: str) -> str:
-    """The median; what could not be measured counts as infinite, as the condition of a singular kernel does."""
-    found = statistics.median(math.inf if (value := one[name]) is None else value for one in networks)
+    """The median of the networks in which anything gets through; the condition of a singular kernel is infinite."""
+    singular = math.inf if name == "kernel_condition" else None
+    values = [singular if one[name] is None else one[name] for one in networks]
+    found = statistics.median(value for value in values if value is not None)
     return f"{found:.2g}" if math.isfinite(found) else "∞"
 
 
