@@ -128,6 +128,60 @@ def test_only_a_plain_stack_is_mirrored_without_being_asked():
     assert not halves_cancel(other)
 
 
+@pytest.mark.parametrize("activation, halves", [("tanh", 1), ("relu", 2)])
+@pytest.mark.parametrize("degree", [0, 2.5, 5])
+def test_a_very_sparse_stack_uses_as_many_neurons_as_can_have_the_degree(activation, halves, degree):
+    model = network(depth=8, width=100, activation=activation, inputs=128, classes=6)
+    sparse_orthogonal_(model, sparsity=0.98, degree=degree, generator=seed())
+    room = 200 // halves**2  # of a matrix between two halves
+    neurons = halves * min(100 // halves, int(room / degree)) if degree else 100
+    first, *hidden, last = weights(model).values()
+    for w in (first, *hidden):
+        assert int((w != 0).any(1).sum()) == neurons
+    for w in hidden:
+        assert int((w != 0).any(0).sum()) == neurons
+        assert 0.85 * 200 <= int(w.count_nonzero()) <= 200
+    assert not bool((last != 0)[:, ~(hidden[-1] != 0).any(1)].any())
+    x = 1e-4 * torch.randn(128, dtype=torch.float64, generator=seed(1))
+    inner = torch.autograd.functional.jacobian(lambda x: model[:-1](x[None, None, None])[0], x)
+    rank = neurons // halves
+    spectrum = torch.linalg.svdvals(inner)
+    torch.testing.assert_close(spectrum[:rank], spectrum[:1].expand(rank), rtol=1e-3, atol=0)
+    assert float(spectrum[rank:].sum()) < 1e-6
+
+
+def test_the_magnitude_of_a_network_of_fewer_neurons_removes_zeros_alone():
+    model = sparse_orthogonal_(network(depth=6, width=40, activation="relu"), sparsity=0.97, generator=seed())
+    before = weights(model)
+    masks = prune(model, Magnitude(), sparsity=0.97, scope="layer")
+    for name, w in before.items():
+        assert not bool((w[~masks[name]] != 0).any())
+
+
+def test_wide_layers_between_narrow_ones_use_fewer_neurons_and_mix():
+    widths = [16, 80, 20, 80, 20, 80, 8]
+    layers = [module for pair in pairwise(widths) for module in (nn.Linear(*pair), nn.ReLU())]
+    model = sparse_orthogonal_(nn.Sequential(*layers[:-1]).double(), sparsity=0.93, generator=seed())
+    into, out = (model[at].weight.detach() != 0 for at in (4, 6))  # 20 to 80 and back: 28 entries between halves
+    assert int(into.any(1).sum()) == int(out.any(0).sum()) == 2 * int(28 / 2.5)
+    x = torch.randn(16, dtype=torch.float64, generator=seed(1))
+    values = torch.linalg.svdvals(torch.autograd.functional.jacobian(model, x))
+    torch.testing.assert_close(values, values[:1].expand_as(values))
+
+
+def test_channels_before_a_linear_layer_on_all_pixels_are_all_used():
+    model = nn.Sequential(circular(8, 16), nn.Tanh(), circular(16, 16), nn.Tanh(), nn.Flatten(), nn.Linear(256, 4))
+    sparse_orthogonal_(model.double(), sparsity=0.99, generator=seed())
+    used = [int((model[at].weight != 0).any(1).flatten(1).any(1).sum()) for at in (0, 2)]
+    assert used == [9, 16]  # 23 entries of the second over 2.5, and all that is flattened
+
+
+def test_a_degree_that_there_is_not_is_refused():
+    for degree in (-1, float("nan")):
+        with pytest.raises(InputError, match="degree"):
+            sparse_orthogonal_(network(), sparsity=0.9, degree=degree)
+
+
 def circular(inputs, outputs, size=3):
     return nn.Conv2d(inputs, outputs, size, padding="same", padding_mode="circular", bias=False).double()
 

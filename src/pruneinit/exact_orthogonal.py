@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,6 +18,7 @@ from pruneinit.errors import InputError, check_sparsity, unknown
 from pruneinit.initialize import drawn, edge, initialize_
 from pruneinit.meanfield import Activation, ActivationSpec, NoEdgeOfChaos
 from pruneinit.meanfield import activation as resolved
+from pruneinit.meanfield.gaussian import check_number
 from pruneinit.weights import Weight
 
 
@@ -24,6 +28,7 @@ def sparse_orthogonal_(
     *,
     sparsity: float,
     scope: str = "layer",
+    degree: float = 2.5,
     mirrored: bool | None = None,
     sigma_b: float | None = None,
     generator: Generator | None = None,
@@ -40,6 +45,10 @@ def sparse_orthogonal_(
     Where layers of a plain stack widen and narrow in turn, what leads out of a wide layer reads just the directions
     that lead into it, at the same norm; drawn apart, each pair of layers would lose some of the signal.
 
+    Where the sparsity leaves a neuron no more than one entry or two, a hundred layers only permute what they are given.
+    A plain stack then uses as many neurons as can have `degree` entries, and the others have no weights at all: a
+    sparse network of fewer neurons learns more than single wires through a wide one.
+
     ReLU is no isometry after an orthogonal matrix either. With `mirrored`, the second half of a layer's neurons has the
     weights of the first half negated, and the next layer takes their difference, φ(z) - φ(-z) = a z for ReLU, leaky
     ReLU, GELU and SiLU: the network starts as a linear one of half the width, orthogonal at any depth (Balduzzi et al.,
@@ -52,6 +61,8 @@ def sparse_orthogonal_(
         sparsity: The fraction of the weights that are 0, in [0, 1). Up to a few entries more are 0 where no rotation
             fits in. Of a weight that keeps fewer entries than its rows, some rows are empty.
         scope: How it is shared out: `"layer"`, `"uniform+"`, `"erk"` or `"igq"`, as in `select`.
+        degree: How many entries a hidden neuron has at least, on average over its layer; 0 uses all neurons. Mirrored
+            neurons share theirs. At least as many neurons are used as the model has outputs.
         mirrored: None for those activations of which φ(z) - φ(-z) is linear and that are not odd, in a model that lists
             an activation module between every two layers.
         sigma_b: Standard deviation of the biases, 0 where mirrored. None: 0 if the activation has an edge there, as
@@ -62,8 +73,8 @@ def sparse_orthogonal_(
         `model`.
 
     Raises:
-        InputError: As in `edge_of_chaos_`; a sparsity or scope that there is not; or mirrored an activation of which
-            φ(z) - φ(-z) is not linear, a `sigma_b` above 0, groups, or an odd number of neurons or channels.
+        InputError: As in `edge_of_chaos_`; a sparsity, scope or degree that there is not; or mirrored an activation of
+            which φ(z) - φ(-z) is not linear, a `sigma_b` above 0, groups, or an odd number of neurons or channels.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8))
@@ -74,6 +85,7 @@ def sparse_orthogonal_(
         16
     """
     check_sparsity(sparsity)
+    check_number("degree", degree)
     if scope not in RULES:
         raise unknown("scope", scope, RULES)
     phi = find_activation(model) if activation is None else resolved(activation)
@@ -97,26 +109,73 @@ def sparse_orthogonal_(
         _check_halves(weight, halves[name])
 
     stacked = alternates(model)
+    room = {name: kept[name] // (1 + halves[name][0]) // (1 + halves[name][1]) for name in weights}
+    used = _used(weights, room, halves, degree) if stacked else {name: _sizes(weights[name]) for name in weights}
     wide: list[Tensor] = []  # where a layer leads to something wider, the directions there, which the next one reads
 
     def draw(weight: Weight, generator: Generator, dtype: torch.dtype) -> Tensor:
-        mirrors = halves[weight.name]
-        sizes = weight.shape[weight.out_dim], weight.shape[1 - weight.out_dim]
-        outputs, inputs = (size // (1 + half) for size, half in zip(sizes, mirrors, strict=True))
-        room = kept[weight.name] // (1 + mirrors[0]) // (1 + mirrors[1])
+        mirrors, own = halves[weight.name], room[weight.name]
+        outputs, inputs = (size // (1 + half) for size, half in zip(used[weight.name], mirrors, strict=True))
         start, scale = wide.pop() if wide else None, sigma_w
         fits = start is not None and start.shape[1:] == (inputs, 1) and outputs <= len(start)
-        if start is not None and fits and int(start[:outputs].count_nonzero()) <= room:
+        if start is not None and fits and int(start[:outputs].count_nonzero()) <= own:
             # All that arrives lies along these directions, so that it is no more than so many numbers.
             scale, start = sigma_w * math.sqrt(len(start) / inputs), start[:outputs]
         elif stacked and weight.kind == "linear" and outputs > inputs:
-            start = disjoint(inputs, outputs, 1, room, generator)
+            start = disjoint(inputs, outputs, 1, own, generator)
             wide.append(start)
         else:
             start = None
-        return scale * sparse_orthogonal(weight, kept[weight.name], generator, dtype, mirrors, start)
+        small = _of(weight, used[weight.name])
+        values = scale * sparse_orthogonal(small, kept[weight.name], generator, dtype, mirrors, start)
+        return values if small is weight else _placed(values, weight, mirrors)
 
     return initialize_(model, draw, sigma_w, sigma_b, generator)
+
+
+def _sizes(weight: Weight) -> tuple[int, int]:
+    """Outputs and inputs (of a group), neurons or channels."""
+    return weight.shape[weight.out_dim], weight.shape[1 - weight.out_dim]
+
+
+def _used(
+    weights: Mapping[str, Weight], room: Mapping[str, int], halves: Mapping[str, Mirrored], degree: float
+) -> dict[str, tuple[int, int]]:
+    """How many outputs and inputs of each weight are used, so that hidden neurons have `degree` entries on average.
+
+    Neurons are counted where one weight writes just what the next one reads. The first weight and the last have no say:
+    what reads the inputs, or writes few outputs, is passed once and needs no more than an entry a neuron.
+    """
+    sizes = {name: list(_sizes(weight)) for name, weight in weights.items()}
+    names = list(weights)
+    first, last = names[0], names[-1]
+    for name, after in pairwise(names):
+        inner = [room[one] for one in (name, after) if one not in (first, last)]
+        if inner and degree > 0 and sizes[name][0] == sizes[after][1]:
+            half = 1 + halves[name][0]
+            neurons = min(sizes[name][0] // half, max(int(min(inner) / degree), sizes[last][0]))
+            sizes[name][0] = sizes[after][1] = neurons * half
+    return {name: (outputs, inputs) for name, (outputs, inputs) in sizes.items()}
+
+
+def _of(weight: Weight, sizes: tuple[int, int]) -> Weight:
+    """The weight with so many outputs and inputs."""
+    if sizes == _sizes(weight):
+        return weight
+    shape = list(weight.shape)
+    shape[weight.out_dim], shape[1 - weight.out_dim] = sizes
+    return replace(weight, shape=tuple(shape), fan_in=weight.fan_in * sizes[1] / weight.shape[1 - weight.out_dim])
+
+
+def _placed(values: Tensor, weight: Weight, mirrored: Mirrored) -> Tensor:
+    """The values of the neurons that are used, the first of each half, among zeros."""
+    whole = values.new_zeros(weight.shape)
+    at = {}
+    for dim, halved in zip((weight.out_dim, 1 - weight.out_dim), mirrored, strict=True):
+        halves = torch.arange(weight.shape[dim], device=values.device).chunk(1 + halved)
+        at[dim] = torch.cat([half[: values.shape[dim] // len(halves)] for half in halves])
+    whole[at[0][:, None], at[1]] = values
+    return whole
 
 
 def _without_biases(model: nn.Module, phi: Activation) -> tuple[float, float]:
