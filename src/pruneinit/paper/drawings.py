@@ -76,13 +76,14 @@ def accuracy_maps(
         lines: Rows of the grid whose maps stand side by side, by what they have in common.
         by: An axis: each of its values has these lines of maps.
     """
+    columns = max(map(len, lines.values()))
     drawn = []
     for value in dict.fromkeys(entry.axes[by] for entry in found):
         for rows in lines.values():
             for row in rows:
                 here = [entry for entry in found if entry.row == row and entry.axes[by] == value]
                 drawn.append((f"{row}, {value}", _map(here, x, y, f"{row}, {value}")))
-    columns = max(map(len, lines.values()))
+            drawn += [("", "")] * (columns - len(rows))
     head = shades(_LAST, _MIDDLE, _SPAN, columns * _MAP_WIDTH)
     return montage(drawn, columns=columns, title=title, head=head)
 
