@@ -77,7 +77,8 @@ def main() -> None:
     for name, one in TABLES.items():
         file = PROJECT / "results" / one.study / f"{one.study}.csv"
         if measured := entries(file, one.having):
-            header, rows = table(measured, one.axes)
+            lowest = min(study(one.study).grid("small").over["training.lr"])
+            header, rows = table(measured, one.axes, lowest)
             put_table("edge.md", header, rows, note(measured, one.axes), commit, name)
     grids = {name: study(name).grid("small") for name in STUDIES}
     results = {name: results_of(name) for name in STUDIES}
@@ -123,7 +124,7 @@ def judged(grid: Grid, results: Mapping[str, Result]) -> list[list[str]]:
     return lines
 
 
-def table(entries: Sequence[Entry], axes: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+def table(entries: Sequence[Entry], axes: Sequence[str], lowest: float) -> tuple[list[str], list[list[str]]]:
     """A line for each way that is anywhere above chance, a column for each place; the least behind the best first."""
     places = sorted({place(one, axes) for one in entries}, key=lambda at: [_number(value) for value in at])
     by_row: dict[str, dict[tuple[str, ...], Entry]] = {}
@@ -132,7 +133,9 @@ def table(entries: Sequence[Entry], axes: Sequence[str]) -> tuple[list[str], lis
     best = {at: max(float(row[at]["last_mean"]) for row in by_row.values() if at in row) for at in places}
     behind = {row: fmean(best[at] - float(one["last_mean"]) for at, one in own.items()) for row, own in by_row.items()}
     order = sorted(by_row, key=behind.__getitem__)
-    rows = [[row, *(cell(by_row[row].get(at)) for at in places)] for row in order if row not in at_chance(entries)]
+    rows = [
+        [row, *(cell(by_row[row].get(at), lowest) for at in places)] for row in order if row not in at_chance(entries)
+    ]
     return ["way", *(", ".join(map(_titled, axes, at)) for at in places)], rows
 
 
@@ -161,12 +164,14 @@ def _titled(axis: str, value: str) -> str:
     return f"{100 * float(value):g} %" if axis == "sparsity" else value
 
 
-def cell(entry: Entry | None) -> str:
-    """An accuracy, with its standard deviation where there are several seeds."""
+def cell(entry: Entry | None, lowest: float) -> str:
+    """An accuracy, with its standard deviation where there are several seeds; marked at the lowest learning rate."""
     if entry is None:
         return "-"
     mean = f"{float(entry['last_mean']):.1f}"
-    return f"{mean} ± {float(entry['last_sd']):.1f}" if int(entry["seeds"]) > 1 else f"{mean} (1)"
+    spread = f" ± {float(entry['last_sd']):.1f}" if int(entry["seeds"]) > 1 else " (1)"
+    above = float(entry["last_mean"]) >= CHANCE and float(entry["chosen_lr"]) == lowest
+    return f"{mean}{spread}{' ↓' if above else ''}"
 
 
 def note(entries: Sequence[Entry], axes: Sequence[str]) -> str:
@@ -176,7 +181,8 @@ def note(entries: Sequence[Entry], axes: Sequence[str]) -> str:
     lost = at_chance(entries)
     return (
         f"{', '.join(axes).capitalize()}. Mean ± standard deviation over {told} seeds; (1) is of one seed, - not "
-        "computed." + (f" At chance everywhere: {'; '.join(lost)}." if lost else "")
+        "computed, ↓ at the lowest of the learning rates."
+        + (f" At chance everywhere: {'; '.join(lost)}." if lost else "")
     )
 
 
