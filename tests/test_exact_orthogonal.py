@@ -176,6 +176,64 @@ def test_channels_before_a_linear_layer_on_all_pixels_are_all_used():
     assert used == [9, 16]  # 23 entries of the second over 2.5, and all that is flattened
 
 
+def grouped(*groups):
+    layers = [module for n in groups for module in (nn.Conv2d(32, 32, 1, groups=n, bias=False), nn.Tanh())]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(32, 4)).double()
+
+
+def test_channels_of_groups_are_all_used_and_stay_orthogonal():
+    model = sparse_orthogonal_(grouped(1, 1, 4, 1), sparsity=0.95, mirrored=False, generator=seed())
+    x = 1e-4 * torch.randn(32, dtype=torch.float64, generator=seed(1))
+    inner = torch.autograd.functional.jacobian(lambda x: model[:8](x[None, :, None, None])[0, :, 0, 0], x)
+    spectrum = torch.linalg.svdvals(inner)
+    rank = int((spectrum > 1e-3 * spectrum[0]).sum())
+    torch.testing.assert_close(spectrum[:rank], spectrum[:1].expand(rank), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("sparsity", [0.5, 0.8, 0.9])
+def test_a_depthwise_layer_keeps_its_share(sparsity):
+    layer = sparse_orthogonal_(nn.Conv2d(32, 32, 3, groups=32), "linear", sparsity=sparsity, generator=seed())
+    kept = round((1 - sparsity) * layer.weight.numel())
+    assert 0 < int(layer.weight.count_nonzero()) <= kept
+    assert int((layer.weight != 0).flatten(1).any(1).sum()) == min(kept, 32)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.8])
+def test_few_outputs_read_all_directions_of_a_wide_layer(sparsity):
+    model = nn.Sequential(nn.Linear(16, 100), nn.Tanh(), nn.Linear(100, 10)).double()
+    sparse_orthogonal_(model, sparsity=sparsity, generator=seed())
+    last = model[2].weight.detach() != 0
+    kept = round((1 - sparsity) * 1000)
+    assert 0.95 * kept <= int(last.sum()) <= kept
+    assert int(last.any(0).sum()) > 80
+    x = 1e-4 * torch.randn(16, dtype=torch.float64, generator=seed(1))
+    jacobian = torch.autograd.functional.jacobian(model, x)
+    torch.testing.assert_close(jacobian @ jacobian.T, torch.eye(10, dtype=torch.float64), rtol=0, atol=1e-5)
+
+
+def test_shared_weights_are_not_mirrored_unless_asked():
+    shared = nn.Linear(32, 32).double()
+    model = nn.Sequential(shared, nn.ReLU(), shared, nn.ReLU(), nn.Linear(32, 4).double())
+    sparse_orthogonal_(model, sparsity=0.5, generator=seed())
+    assert not torch.equal(shared.weight[:16], -shared.weight[16:])
+
+
+def test_a_large_degree_leaves_room_for_all_entries():
+    model = sparse_orthogonal_(network(depth=7, width=64), sparsity=0.9, degree=1e9, generator=seed())
+    for w in list(weights(model).values())[1:-1]:
+        assert int(w.count_nonzero()) >= 0.9 * 0.1 * w.numel()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"mirrored": "no"}, {"scope": None}, {"degree": "x"}, {"sigma_b": "x"}],
+    ids=lambda one: next(iter(one)),
+)
+def test_what_is_no_such_setting_is_refused(settings):
+    with pytest.raises(InputError, match=next(iter(settings))):
+        sparse_orthogonal_(network(), sparsity=0.9, **settings)
+
+
 def test_a_degree_that_there_is_not_is_refused():
     for degree in (-1, float("nan")):
         with pytest.raises(InputError, match="degree"):

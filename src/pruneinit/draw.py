@@ -69,9 +69,11 @@ def sparse_orthogonal(
                 [0., 0., 0., 1.]], dtype=torch.float64), 8)
     """
     parts, halves, taps = _parts(weight), (1 + mirrored[0], 1 + mirrored[1]), math.prod(weight.shape[2:])
+    room = kept // math.prod(halves)
+    shares = iter([(room + part) // parts for part in range(parts)])  # all of it, as evenly as can be
 
     def make(rows: int, columns: int) -> Tensor:
-        own = kept // parts // math.prod(halves)
+        own = next(shares)
         outputs, inputs = rows // halves[0], columns // taps // halves[1]
         if own >= outputs * inputs * taps and taps == 1 and start is None:  # nothing is to be 0
             matrix = _haar(outputs, inputs, generator, dtype)
@@ -159,13 +161,24 @@ def _sparse(rows: int, columns: int, taps: int, kept: int, generator: Generator,
     changes no norm.
     """
     if rows > columns:
-        turned = _sparse(columns, rows, taps, kept, generator, start).transpose(0, 1)
-        return turned * math.sqrt(rows / columns)
-    matrix = disjoint(rows, columns, taps, kept, generator) if start is None else start.clone()
+        tall = _sparse(columns, rows, taps, kept, generator, start).transpose(0, 1)
+        return tall * math.sqrt(rows / columns)
+    return turned(disjoint(rows, columns, taps, kept, generator) if start is None else start, kept, generator)
+
+
+def turned(matrix: Tensor, kept: int, generator: Generator) -> Tensor:
+    """Orthonormal rows [rows, columns, taps] turned into each other as long as no more than `kept` entries are not 0.
+
+    Example:
+        >>> rows = turned(torch.eye(4)[..., None].double(), 8, torch.Generator().manual_seed(0))[..., 0]
+        >>> int(rows.count_nonzero()), torch.allclose(rows @ rows.T, torch.eye(4).double())
+        (8, True)
+    """
+    matrix = matrix.clone()
     free, fruitless = kept - int(matrix.count_nonzero()), 0
     while free > 0 and fruitless < _FRUITLESS:
         used = free
-        for side in range(2 if taps > 1 else 1):
+        for side in range(2 if matrix.shape[2] > 1 else 1):
             free -= _turn_pairs_(matrix.transpose(0, side), free, generator)
         fruitless = 0 if free < used else fruitless + 1
     return matrix

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from pruneinit.densities import RULES, counts
 from pruneinit.detect import alternates, find_activation
-from pruneinit.draw import Mirrored, disjoint, sparse_orthogonal
+from pruneinit.draw import Mirrored, disjoint, sparse_orthogonal, turned
 from pruneinit.errors import InputError, check_sparsity, unknown
 from pruneinit.initialize import drawn, edge, initialize_
 from pruneinit.meanfield import Activation, ActivationSpec, NoEdgeOfChaos
@@ -85,13 +85,16 @@ def sparse_orthogonal_(
         16
     """
     check_sparsity(sparsity)
-    check_number("degree", degree)
+    degree = check_number("degree", degree)
     if scope not in RULES:
-        raise unknown("scope", scope, RULES)
+        raise unknown("scope", str(scope), RULES)
+    if mirrored not in (None, True, False):
+        raise InputError(f"mirrored must be True, False or None, got {mirrored!r}")
     phi = find_activation(model) if activation is None else resolved(activation)
-    slope = _difference_slope(phi)
+    sigma_b = None if sigma_b is None else check_number("sigma_b", sigma_b)
+    slope, stacked = _difference_slope(phi), _stacked(model)
     if mirrored is None:
-        mirrored = slope is not None and alternates(model)
+        mirrored = slope is not None and stacked and not sigma_b
     if mirrored:
         if slope is None or sigma_b:
             why = "an activation with phi(z) - phi(-z) linear, as ReLU" if slope is None else "sigma_b=0"
@@ -108,7 +111,6 @@ def sparse_orthogonal_(
     for name, weight in weights.items():
         _check_halves(weight, halves[name])
 
-    stacked = alternates(model)
     room = {name: kept[name] // (1 + halves[name][0]) // (1 + halves[name][1]) for name in weights}
     used = _used(weights, room, halves, degree) if stacked else {name: _sizes(weights[name]) for name in weights}
     wide: list[Tensor] = []  # where a layer leads to something wider, the directions there, which the next one reads
@@ -120,7 +122,7 @@ def sparse_orthogonal_(
         fits = start is not None and start.shape[1:] == (inputs, 1) and outputs <= len(start)
         if start is not None and fits and int(start[:outputs].count_nonzero()) <= own:
             # All that arrives lies along these directions, so that it is no more than so many numbers.
-            scale, start = sigma_w * math.sqrt(len(start) / inputs), start[:outputs]
+            scale, start = sigma_w * math.sqrt(len(start) / inputs), _read(start, outputs, own, generator)
         elif stacked and weight.kind == "linear" and outputs > inputs:
             start = disjoint(inputs, outputs, 1, own, generator)
             wide.append(start)
@@ -133,6 +135,20 @@ def sparse_orthogonal_(
     return initialize_(model, draw, sigma_w, sigma_b, generator)
 
 
+def _stacked(model: nn.Module) -> bool:
+    """Whether the model lists its layers in the order in which they run, each once, with an activation between."""
+    return alternates(model) and not any(weight.aliases for weight in drawn(model).values())
+
+
+def _read(start: Tensor, outputs: int, kept: int, generator: Generator) -> Tensor:
+    """So many orthonormal combinations of all directions in `start`, with at most `kept` entries."""
+    if outputs == len(start):
+        return start
+    every = turned(start, kept * len(start) // outputs, generator)
+    fewest = every[every.flatten(1).count_nonzero(1).argsort(stable=True)[:outputs]]
+    return fewest if int(fewest.count_nonzero()) <= kept else start[:outputs]
+
+
 def _sizes(weight: Weight) -> tuple[int, int]:
     """Outputs and inputs (of a group), neurons or channels."""
     return weight.shape[weight.out_dim], weight.shape[1 - weight.out_dim]
@@ -143,17 +159,22 @@ def _used(
 ) -> dict[str, tuple[int, int]]:
     """How many outputs and inputs of each weight are used, so that hidden neurons have `degree` entries on average.
 
-    Neurons are counted where one weight writes just what the next one reads. The first weight and the last have no say:
-    what reads the inputs, or writes few outputs, is passed once and needs no more than an entry a neuron.
+    Neurons are counted where one weight writes just what the next one of its kind reads, in stacks without groups. The
+    first weight and the last have no say: what reads the inputs, or writes few outputs, is passed once and needs no
+    more than an entry a neuron.
     """
     sizes = {name: list(_sizes(weight)) for name, weight in weights.items()}
     names = list(weights)
     first, last = names[0], names[-1]
+    grouped = any(weight.groups > 1 for weight in weights.values())
     for name, after in pairwise(names):
         inner = [room[one] for one in (name, after) if one not in (first, last)]
-        if inner and degree > 0 and sizes[name][0] == sizes[after][1]:
+        same = sizes[name][0] == sizes[after][1] and weights[name].kind == weights[after].kind
+        if inner and degree > 0 and same and not grouped:
             half = 1 + halves[name][0]
-            neurons = min(sizes[name][0] // half, max(int(min(inner) / degree), sizes[last][0]))
+            # Never so few that there is no place for the entries.
+            least = max(sizes[last][0], math.isqrt(max(inner) - 1) + 1 if max(inner) else 0)
+            neurons = min(sizes[name][0] // half, max(int(min(inner) / degree), least))
             sizes[name][0] = sizes[after][1] = neurons * half
     return {name: (outputs, inputs) for name, (outputs, inputs) in sizes.items()}
 

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from pruneinit.experiments import Grid, beside
 from pruneinit.experiments.beside import Bundle, bundles, run_together, side_by_side
-from pruneinit.experiments.cell import Result, run_one
+from pruneinit.experiments.cell import Result, failed, run_one
 from pruneinit.experiments.executors import serial
 from pruneinit.experiments.prepare import ready
 from pruneinit.experiments.sweep import sweep
+from pruneinit.experiments.work import Work
 from pruneinit.train import train
 
 SHARED = {
@@ -81,6 +82,22 @@ def test_where_training_fails_half_way_what_is_there_stays_and_the_rest_goes_alo
     assert [one.cell for one in found] == [cell.hash for cell in cells]
     assert len(trained) == 1
     assert all(one.state == "done" for one in found)
+
+
+def test_where_a_process_dies_the_first_cell_without_a_result_has_failed_and_those_before_keep_theirs(tmp_path):
+    cells = [cell for cell in CONVOLUTIONS.cells() if cell.recipe.sparsity == 0.5]
+
+    def dies(todo, work):
+        """Carries out the first of each bundle, then its process dies."""
+        for bundle in todo:
+            work(bundle.cells[0])
+            yield bundle, failed(bundle.recipe, "it died", row=bundle.row)
+
+    work = Work(tmp_path, device="cpu")
+    (_, first), (_, second) = side_by_side(dies, 2)(cells, work)
+    assert first == work.there(cells[0])
+    assert first.state == "done"
+    assert (second.state, second.cell, second.why) == ("failed", cells[1].hash, "it died")
 
 
 def test_networks_of_unequal_widths_are_bundled_by_their_widths():

@@ -70,6 +70,26 @@ def test_a_cell_gives_again_what_was_recorded_and_writes_nothing(one, tmp_path):
     assert f"  alive: recorded {alive}, now {alive}" in measured
 
 
+def test_a_cell_that_fails_now_says_why_and_ends_with_1(one, tmp_path, capsys):
+    words = ["--cell", str(CELLS[0]), "--device", "cuda:99"]
+    assert main(["reproduce", "edge", "--out", str(tmp_path), *words]) == 1
+    assert "now: failed, pruneinit.errors.InputError" in capsys.readouterr().out
+
+
+def test_an_altered_result_is_left_out_and_told(one, tmp_path):
+    first = again(one, tmp_path, CELLS[0].hash, device="cpu")
+    (tmp_path / "edge").mkdir()
+    line = first.now.to_json().replace(f'"test_accuracy": {first.now.test_accuracy}', '"test_accuracy": "0.5"')
+    (tmp_path / "edge" / "cells.jsonl").write_text(line + "\n")
+    found = again(one, tmp_path, CELLS[0].hash, device="cpu")
+    assert found.lines[1] == "recorded: nothing; 1 results of other versions or altered ones are left out"
+
+
+def test_the_page_of_all_studies_has_no_cells(capsys):
+    assert main(["reproduce", "docs", "--cell", "x"]) == 2
+    assert "docs is a page of all studies and has no cells" in capsys.readouterr().err
+
+
 def test_a_study_without_training_has_no_cells_to_compute_anew(tmp_path):
     with pytest.raises(InputError, match="densities trains no networks"):
         again(STUDIES["densities"], tmp_path, "x")

@@ -12,13 +12,15 @@ from pruneinit.paper import STUDIES, Budget, Means, again, parse_budget, reprodu
 from pruneinit.screen import open_console, say
 
 
-def carry_out(settings: Namespace) -> None:
+def carry_out(settings: Namespace) -> int:
     """Carry out a study as far as its budget allows, or one cell of it anew, or write the page of all studies."""
     console = open_console()
     if settings.study == "docs":
+        if settings.cell is not None:
+            raise InputError("docs is a page of all studies and has no cells: name a study")
         page = write_results_page(STUDIES.values(), settings.out, settings.page)
         console.print(f"page: {page}", soft_wrap=True, highlight=False)
-        return
+        return 0
     asked = study(settings.study)
     if settings.cell is not None:
         found = again(
@@ -31,7 +33,7 @@ def carry_out(settings: Namespace) -> None:
         )
         for line in found.lines:
             console.print(line, soft_wrap=True, highlight=False, markup=False)
-        return
+        return int(found.now.failed)
     if settings.workers is not None and settings.workers < 1:
         raise InputError(f"workers must be 1 or more, got {settings.workers}")
     seconds = parse_budget(settings.budget)
@@ -52,3 +54,4 @@ def carry_out(settings: Namespace) -> None:
         how = "the same command goes on" if seconds else "with a --budget it goes on"
         say(f"{how} with the cells that are missing")
     console.print(f"table and figure: {written.page}", soft_wrap=True, highlight=False)
+    return 0

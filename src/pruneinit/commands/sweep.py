@@ -24,7 +24,10 @@ def carry_out(settings: Namespace) -> None:
     executor, at_once = chosen(
         settings.executor, settings.workers, settings.threads, settings.address, settings.gpus_per_cell
     )
-    executor = side_by_side(executor, check_whole("beside", settings.beside))
+    check_whole("beside", settings.beside)
+    if settings.beside > 1 and settings.executor == "ray":
+        raise InputError("beside is for --executor processes; a task of a cluster is one cell")
+    executor = side_by_side(executor, settings.beside)
     grid = Grid.from_yaml(settings.grid)
     folder = Path(settings.out) / grid.name
     before = standing(grid, folder, shard)

@@ -14,7 +14,7 @@ from torch import nn
 
 from pruneinit.data import Dataset
 from pruneinit.errors import InputError
-from pruneinit.experiments.cell import Result, finished, learnt, run_one
+from pruneinit.experiments.cell import Result, failed, finished, learnt, run_one
 from pruneinit.experiments.executors import Executor
 from pruneinit.experiments.grid import Cell
 from pruneinit.experiments.measured import Measured, measured
@@ -79,10 +79,14 @@ def side_by_side(executor: Executor, size: int) -> Executor:
             if not isinstance(cell, Bundle):
                 yield cell, result
                 continue
-            first, *others = cell.cells
-            yield first, result
+            there = {one.hash: work.there(one) for one in cell.cells}
+            if result is not None and result.failed and there[cell.hash] != result:
+                # Its process died, at the first one that has no result. Those that have one keep it.
+                guilty = next((one for one in cell.cells if there[one.hash] is None), None)
+                if guilty is not None:
+                    there[guilty.hash] = failed(guilty.recipe, result.why, row=guilty.row)
             # What has no result is taken for somebody else's, and so tried again: a process that died had them all.
-            yield from ((other, work.there(other)) for other in others)
+            yield from ((one, there[one.hash]) for one in cell.cells)
 
     return execute
 

@@ -71,6 +71,14 @@ class Result(Origin):
         """The last line of the traceback; empty where there is none."""
         return (self.traceback or "").strip().rpartition("\n")[2]
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether all that should be numbers are, as they are in what was not altered by hand."""
+        given = (self.test_accuracy, self.best_test_accuracy, self.validation_accuracy, self.best_epoch, self.survivors)
+        numbers = [self.seconds, self.beside, *(one for one in given if one is not None), *self.densities.values()]
+        numbers += [one for one in (self.measured or {}).values() if one is not None]
+        return all(isinstance(one, (int, float)) for one in numbers)
+
     def to_json(self) -> str:
         """The result in one line, without its end; `from_json` reads it."""
         values = dataclasses.asdict(self)
@@ -93,7 +101,8 @@ class Result(Origin):
             raise InputError('it is no JSON object with a "cell"; remove it, and sweep again')
         try:
             result = Result(**{**values, "empty": tuple(values.get("empty") or ())})
-            return result if result.ours and result.state in ("done", "failed") else None
+            ours = result.ours and result.state in ("done", "failed")
+            return result if ours and result.is_sound else None
         except (InputError, TypeError, AttributeError):
             return None
 

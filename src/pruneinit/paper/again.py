@@ -24,11 +24,13 @@ class Again:
         cell: Which.
         recorded: Its result in the folder; None where there is none.
         now: Its result now, trained alone.
+        left_out: How many results in the folder are of another version of pruneinit, or were altered.
     """
 
     cell: Cell
     recorded: Result | None
     now: Result
+    left_out: int = 0
 
     @property
     def lines(self) -> list[str]:
@@ -36,7 +38,8 @@ class Again:
         said = [f"cell {self.cell.hash}: {self.cell}"]
         for when, one in (("recorded", self.recorded), ("now", self.now)):
             if one is None:
-                said.append(f"{when}: nothing")
+                others = f"; {self.left_out} results of other versions or altered ones are left out"
+                said.append(f"{when}: nothing{others if self.left_out else ''}")
                 continue
             beside = f", one of {one.beside} trained side by side" if one.beside > 1 else ""
             code = f"pruneinit {one.version} ({one.code})"
@@ -74,9 +77,9 @@ def again(
     if study.results_file != EXPORTED:
         raise InputError(f"{study.name} trains no networks, and has no cells to compute anew")
     cell = meant(study.grid(scale).cells(), words)
-    results, _ = read(study.folder(Path(out), scale))
+    results, left_out = read(study.folder(Path(out), scale))
     now = run_one(cell.recipe, row=cell.row, data_root=data_root, device=device, measure=study.measure)
-    return Again(cell, results.get(cell.hash), now)
+    return Again(cell, results.get(cell.hash), now, left_out)
 
 
 def meant(cells: Sequence[Cell], words: str) -> Cell:
