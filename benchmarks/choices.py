@@ -78,9 +78,24 @@ CHOICES = (
     Choice("SBP, not magnitude, one threshold", *_criteria("magnitude", "snip", scope="global")),
     Choice("orthogonal, not Gaussian", {"init": "edge"}, {"init": "orthogonal"}),
     Choice(
-        "sparse orthogonal, not orthogonal with magnitude per layer, by layer",
-        {"init": "orthogonal", "criterion": "magnitude", "scope": "layer", "rescale": "layer"},
-        {"init": "sparse_orthogonal", "rescale": "none"},
+        "mirrored, not plain, orthogonal (ReLU)",
+        {"activation": "relu", "init": "orthogonal", "mirrored": None},
+        {"mirrored": True},
+    ),
+    Choice(
+        "mirrored, not plain, sparse orthogonal (ReLU)",
+        {"init": "sparse_orthogonal", "mirrored": False},
+        {"mirrored": None},
+    ),
+    Choice(
+        "sparse orthogonal, not mirrored orthogonal with magnitude per layer, by layer (ReLU)",
+        {"init": "orthogonal", "mirrored": True, "criterion": "magnitude", "scope": "layer", "rescale": "layer"},
+        {"init": "sparse_orthogonal", "mirrored": None, "rescale": "none"},
+    ),
+    Choice(
+        "sparse orthogonal, not orthogonal without biases with magnitude per layer, by layer (tanh)",
+        {"init": "orthogonal", "sigma_b": 0.0, "criterion": "magnitude", "scope": "layer", "rescale": "layer"},
+        {"init": "sparse_orthogonal", "sigma_b": None, "rescale": "none"},
     ),
 )
 
