@@ -163,10 +163,19 @@ def test_wide_layers_between_narrow_ones_use_fewer_neurons_and_mix():
     layers = [module for pair in pairwise(widths) for module in (nn.Linear(*pair), nn.ReLU())]
     model = sparse_orthogonal_(nn.Sequential(*layers[:-1]).double(), sparsity=0.93, generator=seed())
     into, out = (model[at].weight.detach() != 0 for at in (4, 6))  # 20 to 80 and back: 28 entries between halves
-    assert int(into.any(1).sum()) == int(out.any(0).sum()) == 2 * int(28 / 2.5)
+    assert int(into.any(1).sum()) == int(out.any(0).sum()) == 20  # 28 over 5 are fewer than the directions
     x = torch.randn(16, dtype=torch.float64, generator=seed(1))
     values = torch.linalg.svdvals(torch.autograd.functional.jacobian(model, x))
     torch.testing.assert_close(values, values[:1].expand_as(values))
+
+
+@pytest.mark.parametrize("sparsity, wide", [(0.5, 80), (0.8, 64), (0.9, 32), (0.95, 20)])
+def test_neurons_of_a_wide_layer_beyond_the_directions_have_twice_the_degree(sparsity, wide):
+    widths = [20, 80, 20, 80, 20, 6]
+    layers = [module for pair in pairwise(widths) for module in (nn.Linear(*pair), nn.Tanh())]
+    model = sparse_orthogonal_(nn.Sequential(*layers[:-1]).double(), sparsity=sparsity, generator=seed())
+    assert int((model[4].weight != 0).any(1).sum()) == wide  # 1600 entries for all, over 5
+    assert int((model[2].weight != 0).any(1).sum()) == 20
 
 
 def test_channels_before_a_linear_layer_on_all_pixels_are_all_used():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -62,7 +62,8 @@ def sparse_orthogonal_(
             fits in. Of a weight that keeps fewer entries than its rows, some rows are empty.
         scope: How it is shared out: `"layer"`, `"uniform+"`, `"erk"` or `"igq"`, as in `select`.
         degree: How many entries a hidden neuron has at least, on average over its layer; 0 uses all neurons. Mirrored
-            neurons share theirs. At least as many neurons are used as the model has outputs.
+            neurons share theirs; those of wide layers between narrow ones have twice as many. At least as many neurons
+            are used as the model has outputs.
         mirrored: None for those activations of which φ(z) - φ(-z) is linear and that are not odd, in a model that lists
             an activation module between every two layers.
         sigma_b: Standard deviation of the biases, 0 where mirrored. None: 0 if the activation has an edge there, as
@@ -161,21 +162,30 @@ def _used(
 
     Neurons are counted where one weight writes just what the next one of its kind reads, in stacks without groups. The
     first weight and the last have no say: what reads the inputs, or writes few outputs, is passed once and needs no
-    more than an entry a neuron.
+    more than an entry a neuron. Neurons of a wide layer beyond the directions that narrow ones let through carry
+    nothing more, and have twice as many entries.
     """
     sizes = {name: list(_sizes(weight)) for name, weight in weights.items()}
     names = list(weights)
-    first, last = names[0], names[-1]
     grouped = any(weight.groups > 1 for weight in weights.values())
+    inner: dict[tuple[str, str], list[int]] = {}  # between two weights, the entries of those that have a say
     for name, after in pairwise(names):
-        inner = [room[one] for one in (name, after) if one not in (first, last)]
+        having = [room[one] for one in (name, after) if one not in (names[0], names[-1])]
         same = sizes[name][0] == sizes[after][1] and weights[name].kind == weights[after].kind
-        if inner and degree > 0 and same and not grouped:
-            half = 1 + halves[name][0]
-            # Never so few that there is no place for the entries.
-            least = max(sizes[last][0], math.isqrt(max(inner) - 1) + 1 if max(inner) else 0)
-            neurons = min(sizes[name][0] // half, max(int(min(inner) / degree), least))
-            sizes[name][0] = sizes[after][1] = neurons * half
+        if having and degree > 0 and same and not grouped:
+            inner[name, after] = having
+
+    def neurons(name: str, entries: Sequence[int], degree: float) -> int:
+        # Never so few that there is no place for the entries.
+        least = max(sizes[names[-1]][0], math.isqrt(max(*entries, 1) - 1) + 1)
+        return min(sizes[name][0] // (1 + halves[name][0]), max(int(min(entries) / degree), least))
+
+    few = {name: neurons(name, entries, degree) for (name, _), entries in inner.items()}
+    flat = all(weights[name].kind == "linear" for name in few)
+    for (name, after), entries in inner.items():
+        beyond = flat and few[name] > min(few.values())
+        used = max(neurons(name, entries, 2 * degree), min(few.values())) if beyond else few[name]
+        sizes[name][0] = sizes[after][1] = used * (1 + halves[name][0])
     return {name: (outputs, inputs) for name, (outputs, inputs) in sizes.items()}
 
 
