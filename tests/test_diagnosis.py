@@ -305,7 +305,7 @@ def test_without_knowing_what_can_be_learnt_nothing_is_expected():
 
 def test_a_deep_plain_network_that_rescaling_does_not_save_is_told_of_the_sparse_orthogonal_start():
     hopeless, saved = plain(12, {"pruned": 0.1, "rescaled": 0.2}), plain(12, {"pruned": 0.1, "rescaled": 0.9})
-    told = "sparse_orthogonal_(model, sparsity=0.8, scope='erk')"
+    told = "sparse_orthogonal_(model, sparsity=0.8), then prune(model, Magnitude(), sparsity=0.8, scope='layer')"
     assert told in " ".join(hopeless.advice)
     assert told not in " ".join(saved.advice)
     assert told not in " ".join(plain(12, {"pruned": 0.1, "rescaled": 0.2}, branches=3).advice)

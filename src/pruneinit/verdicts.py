@@ -87,11 +87,11 @@ def advice(found: Findings) -> tuple[str, ...]:
                 f"change {_by(rescaled)} on the way back, instead of {_by(pruned)}."
             )
     if not off and not found.empty and not found.branches and _hopeless(found):
-        share = f"sparsity={found.sparsity:.4g}, scope='erk'"
+        share = f"sparsity={found.sparsity:.4g}"
         lines.append(
             "With one factor a layer it is not expected to train either. What is deep and sparse without shortcuts "
             f"trains from layers that are sparse and orthogonal at once: sparse_orthogonal_(model, {share}), then "
-            f"prune(model, Magnitude(), {share})."
+            f"prune(model, Magnitude(), {share}, scope='layer')."
         )
     dead = _dead(found)
     if dead == 1 and not found.empty and found.stages.get(found.stage or ""):

@@ -17,7 +17,7 @@ from pruneinit.residual import find_residuals
 _SPARSE_ORTHOGONAL: Mapping[str, Any] = {
     "init": "sparse_orthogonal",
     "criterion": "magnitude",
-    "scope": "erk",
+    "scope": "layer",
     "rounds": None,
     "rescale_between": "none",
 }
@@ -60,7 +60,7 @@ def ways(recipe: Recipe, dataset: Dataset) -> list[tuple[str, Recipe]]:
     found.append(("Edge of Chaos + rescaling", dataclasses.replace(edge, rescale="layer")))
     if recipe.sanity == "none":
         with suppress(InputError):  # an odd width under ReLU has no halves
-            sparse_orthogonal_(model, recipe.activation, sparsity=recipe.sparsity, scope="erk")
+            sparse_orthogonal_(model, recipe.activation, sparsity=recipe.sparsity)
             found.append(("sparse orthogonal", dataclasses.replace(edge, **_SPARSE_ORTHOGONAL)))
     return found
 
