@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 # Which flags of a recipe belong together; `*` stands for any ending. What is in no group comes last.
 GROUPS: Mapping[str, Sequence[str]] = {
     "data": ("data", "data_dir", "validation", "train_images"),
-    "network": ("model", "depth", "width", "activation", "init", "sigma_w", "sigma_b", "residuals"),
+    "network": ("model", "depth", "width", "activation", "init", "sigma_w", "sigma_b", "mirrored", "residuals"),
     "pruning": (
         "criterion",
         "sparsity",

@@ -76,13 +76,16 @@ def test_a_cell_that_fails_now_says_why_and_ends_with_1(one, tmp_path, capsys):
     assert "now: failed, pruneinit.errors.InputError" in capsys.readouterr().out
 
 
-def test_an_altered_result_is_left_out_and_told(one, tmp_path):
-    first = again(one, tmp_path, CELLS[0].hash, device="cpu")
-    (tmp_path / "edge").mkdir()
-    line = first.now.to_json().replace(f'"test_accuracy": {first.now.test_accuracy}', '"test_accuracy": "0.5"')
-    (tmp_path / "edge" / "cells.jsonl").write_text(line + "\n")
+def test_an_altered_result_is_left_out_or_refused(one, tmp_path):
+    first = again(one, tmp_path, CELLS[0].hash, device="cpu").now
+    file = tmp_path / "edge" / "cells.jsonl"
+    file.parent.mkdir()
+    file.write_text(first.to_json().replace('"sparsity": 0.5', '"sparsity": 0.6') + "\n")
     found = again(one, tmp_path, CELLS[0].hash, device="cpu")
     assert found.lines[1] == "recorded: nothing; 1 results of other versions or altered ones are left out"
+    file.write_text(first.to_json().replace(f'"test_accuracy": {first.test_accuracy}', '"test_accuracy": "0.5"') + "\n")
+    with pytest.raises(InputError, match=f"the result {CELLS[0].hash} of edge is damaged"):
+        again(one, tmp_path, CELLS[0].hash, device="cpu")
 
 
 def test_the_page_of_all_studies_has_no_cells(capsys):

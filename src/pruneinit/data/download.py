@@ -9,8 +9,8 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
 
 from pruneinit.data.sources import Source, data_root, md5_of, source_of
 from pruneinit.errors import InputError
@@ -128,6 +128,15 @@ def _receive(url: str, part: Path, name: str, progress: Progress | None) -> int 
     return total
 
 
+def _plain(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The files and folders of an archive, refused where anything else is in it or leads out of it."""
+    for member in archive:
+        path = PurePosixPath(member.name)
+        if not (member.isfile() or member.isdir()) or path.is_absolute() or ".." in path.parts:
+            raise tarfile.TarError(f"{member.name!r} is no file or folder inside of it")
+        yield member
+
+
 def _unpack(archive: Path, root: Path, source: Source) -> None:
     """Unpack beside the target, then move what belongs to the data set to its place."""
     with tempfile.TemporaryDirectory(dir=root, prefix=f".{archive.name}.") as name:
@@ -138,7 +147,10 @@ def _unpack(archive: Path, root: Path, source: Source) -> None:
                     opened.extractall(inside)  # leaves out drive letters, leading slashes and ".."
             else:
                 with tarfile.open(archive) as opened_tar:
-                    opened_tar.extractall(inside, filter="data")
+                    if hasattr(tarfile, "data_filter"):
+                        opened_tar.extractall(inside, filter="data")
+                    else:  # Python before 3.11.4
+                        opened_tar.extractall(inside, members=_plain(opened_tar))
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
             raise InputError(f"cannot unpack {archive}: {error}; check the space on the disk") from error
         unpacked, target = inside / source.folder, root / source.folder

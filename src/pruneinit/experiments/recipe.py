@@ -56,8 +56,8 @@ class Recipe:
         sigma_w: Weight scale σ_w of `gaussian`.
         sigma_b: Bias scale σ_b of `edge` and the orthogonal ones (unset is the activation's own) and of `gaussian`
             (unset is 0).
-        mirrored: Of `orthogonal` and `sparse_orthogonal`: half of the neurons begin as the other half negated, so that
-            ReLU networks begin as linear ones. Unset: `sparse_orthogonal` does so where it helps, `orthogonal` not.
+        mirrored: Begin with halves of neurons that are each other's negatives, by an orthogonal `init` (unset is as it
+            suits a sparse one).
         residuals: `stable` divides each residual branch by the square root of their number (Stable ResNet).
         criterion: What to prune by, `snip` being SBP and `magnitude` MBP; with `none` the run is dense.
         sparsity: Fraction of the prunable weights to remove, in [0, 1).

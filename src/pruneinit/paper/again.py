@@ -78,8 +78,13 @@ def again(
         raise InputError(f"{study.name} trains no networks, and has no cells to compute anew")
     cell = meant(study.grid(scale).cells(), words)
     results, left_out = read(study.folder(Path(out), scale))
+    recorded = results.get(cell.hash)
+    if recorded is not None and not recorded.is_sound:
+        raise InputError(
+            f"the result {cell.hash} of {study.name} is damaged: it has values of the wrong kind; remove it"
+        )
     now = run_one(cell.recipe, row=cell.row, data_root=data_root, device=device, measure=study.measure)
-    return Again(cell, results.get(cell.hash), now, left_out)
+    return Again(cell, recorded, now, left_out)
 
 
 def meant(cells: Sequence[Cell], words: str) -> Cell:
@@ -90,7 +95,7 @@ def meant(cells: Sequence[Cell], words: str) -> Cell:
 
     Example:
         >>> from pruneinit.experiments import Grid
-        >>> cells = Grid("g", rows={"a": {}, "a, b": {"init": "edge"}}, over={"seed": [0, 1]}).cells()
+        >>> cells = Grid("g", rows={"a": {}, "a, b": {"depth": 3}}, over={"seed": [0, 1]}).cells()
         >>> str(meant(cells, "a, b, seed=1")), str(meant(cells, "a, seed=1"))
         ('a, b, seed=1', 'a, seed=1')
     """
