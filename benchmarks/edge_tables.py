@@ -21,6 +21,7 @@ from documents import PROJECT, parse, put_table
 
 from pruneinit.experiments.cell import Result
 from pruneinit.experiments.grid import Grid
+from pruneinit.experiments.sweep import read
 from pruneinit.paper import study
 from pruneinit.paper.edge import TRAINS
 from pruneinit.paper.predict import balanced_accuracy, networks
@@ -81,7 +82,7 @@ def main() -> None:
             header, rows = table(measured, one.axes, lowest)
             put_table("edge.md", header, rows, note(measured, one.axes), commit, name)
     grids = {name: study(name).grid("small") for name in STUDIES}
-    results = {name: results_of(name) for name in STUDIES}
+    results = {name: read(PROJECT / "results" / name)[0] for name in STUDIES}
     every = {cell: one for own in results.values() for cell, one in own.items()}
     put_table("edge.md", choices.HEADER, choices.worth([*grids.values()], every), choices.NOTE, commit, "choices")
     rows = [row for name in STUDIES for row in judged(grids[name], results[name])]
@@ -98,12 +99,6 @@ def entries(file: Path, having: Mapping[str, str]) -> list[Entry]:
             for one in csv.DictReader(lines)
             if one["last_mean"] and all(one[key] in values.split() for key, values in having.items())
         ]
-
-
-def results_of(name: str) -> dict[str, Result]:
-    """The committed results of a study, by the hash of the cell."""
-    with (PROJECT / "results" / name / "cells.jsonl").open() as file:
-        return {one.cell: one for line in file if (one := Result.from_json(line)) is not None}
 
 
 def judged(grid: Grid, results: Mapping[str, Result]) -> list[list[str]]:

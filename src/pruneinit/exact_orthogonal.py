@@ -93,7 +93,9 @@ def sparse_orthogonal_(
         raise InputError(f"mirrored must be True, False or None, got {mirrored!r}")
     phi = find_activation(model) if activation is None else resolved(activation)
     sigma_b = None if sigma_b is None else check_number("sigma_b", sigma_b)
-    slope, stacked = _difference_slope(phi), _stacked(model)
+    slope, weights = _difference_slope(phi), drawn(model)
+    # Listed in the order in which they run, each once, with an activation between.
+    stacked = alternates(model) and not any(weight.aliases for weight in weights.values())
     if mirrored is None:
         mirrored = slope is not None and stacked and not sigma_b
     if mirrored:
@@ -103,7 +105,6 @@ def sparse_orthogonal_(
         sigma_w, sigma_b = math.sqrt(2) / slope, 0.0
     else:
         sigma_w, sigma_b = _without_biases(model, phi) if sigma_b is None else edge(model, phi, sigma_b)
-    weights = drawn(model)
     shapes = {name: weight.shape for name, weight in weights.items()}
     sizes = {name: weight.numel for name, weight in weights.items()}
     kept = counts(scope, shapes, round((1 - sparsity) * sum(sizes.values())), sizes)
@@ -134,11 +135,6 @@ def sparse_orthogonal_(
         return values if small is weight else _placed(values, weight, mirrors)
 
     return initialize_(model, draw, sigma_w, sigma_b, generator)
-
-
-def _stacked(model: nn.Module) -> bool:
-    """Whether the model lists its layers in the order in which they run, each once, with an activation between."""
-    return alternates(model) and not any(weight.aliases for weight in drawn(model).values())
 
 
 def _read(start: Tensor, outputs: int, kept: int, generator: Generator) -> Tensor:

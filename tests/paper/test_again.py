@@ -82,9 +82,9 @@ def test_an_altered_result_is_left_out_or_refused(one, tmp_path):
     file.parent.mkdir()
     file.write_text(first.to_json().replace('"sparsity": 0.5', '"sparsity": 0.6') + "\n")
     found = again(one, tmp_path, CELLS[0].hash, device="cpu")
-    assert found.lines[1] == "recorded: nothing; 1 results of other versions or altered ones are left out"
+    assert found.lines[1] == "recorded: nothing; left out: 1 result of other versions or altered"
     file.write_text(first.to_json().replace(f'"test_accuracy": {first.test_accuracy}', '"test_accuracy": "0.5"') + "\n")
-    with pytest.raises(InputError, match=f"the result {CELLS[0].hash} of edge is damaged"):
+    with pytest.raises(InputError, match=f"the result {CELLS[0].hash} in edge is damaged"):
         again(one, tmp_path, CELLS[0].hash, device="cpu")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import time
 import traceback
@@ -71,13 +72,22 @@ class Result(Origin):
         """The last line of the traceback; empty where there is none."""
         return (self.traceback or "").strip().rpartition("\n")[2]
 
-    @property
-    def is_sound(self) -> bool:
-        """Whether all that should be numbers are, as they are in what was not altered by hand."""
-        given = (self.test_accuracy, self.best_test_accuracy, self.validation_accuracy, self.best_epoch, self.survivors)
-        numbers = [self.seconds, self.beside, *(one for one in given if one is not None), *self.densities.values()]
-        numbers += [one for one in (self.measured or {}).values() if one is not None]
-        return all(isinstance(one, (int, float)) for one in numbers)
+    def refuse_damaged(self, where: str) -> None:
+        """Refuse values of the wrong kind, as no sweep writes them.
+
+        Raises:
+            InputError: There are some; `where` says of which folder or study.
+        """
+        shares = (self.test_accuracy, self.best_test_accuracy, self.validation_accuracy)
+        fine = all(value is None or _is_fraction(value) for value in shares)
+        fine = fine and isinstance(self.densities, Mapping) and all(map(_is_fraction, self.densities.values()))
+        fine = fine and isinstance(self.row, str | None) and all(isinstance(name, str) for name in self.empty)
+        fine = fine and all(map(_is_number, (self.seconds, self.beside))) and isinstance(self.measured, Mapping | None)
+        fine = fine and all(value is None or _is_number(value) for value in (self.measured or {}).values())
+        if not fine or not isinstance(self.traceback, str | None):
+            raise InputError(
+                f"the result {self.cell} in {where} is damaged: it has values of the wrong kind; remove it"
+            )
 
     def to_json(self) -> str:
         """The result in one line, without its end; `from_json` reads it."""
@@ -104,6 +114,14 @@ class Result(Origin):
             return result if result.ours and result.state in ("done", "failed") else None
         except (InputError, TypeError, AttributeError):
             return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_fraction(value: object) -> bool:
+    return _is_number(value) and isinstance(value, (int, float)) and 0 <= value <= 1
 
 
 def run_one(

@@ -128,10 +128,10 @@ def refuse_impossible(recipes: Mapping[str, Recipe], data_root: str | None) -> N
 
 def _network_alone(recipe: Recipe) -> Recipe:
     """The recipe with what does not decide whether its network can be built as if it was the same in all."""
-    names = ("data", "validation", "train_images", "model", "depth", "width", "activation", "init", "sigma_b")
-    more = ("residuals", "mirrored")
+    names = ("data", "validation", "train_images", "model", "depth", "width", "activation", "init", "sigma_b",
+             "mirrored", "residuals")  # fmt: skip
     sigma_w = 1.0 if recipe.init == "gaussian" else None
-    return Recipe(sigma_w=sigma_w, **{name: getattr(recipe, name) for name in (*names, *more)})
+    return Recipe(sigma_w=sigma_w, **{name: getattr(recipe, name) for name in names})
 
 
 def _loaded(name: str, data_root: str | None) -> Dataset | str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pruneinit.errors import InputError
 from pruneinit.experiments.cell import Result
@@ -94,12 +92,7 @@ def _take(taken: dict[tuple[str, str | None], Outcome], one: Outcome) -> None:
 
 
 def _of_result(result: Result, folder: Path) -> Outcome:
-    values = {name: getattr(result, name) for name in ("test_accuracy", "best_test_accuracy", "validation_accuracy")}
-    fine = all(value is None or _is_fraction(value) for value in values.values())
-    fine = fine and isinstance(result.densities, Mapping) and all(map(_is_fraction, result.densities.values()))
-    fine = fine and isinstance(result.row, str | None) and all(isinstance(name, str) for name in result.empty)
-    if not fine or not isinstance(result.traceback, str | None):
-        raise InputError(f"the result {result.cell} in {folder} is damaged: it has values of the wrong kind; remove it")
+    result.refuse_damaged(str(folder))
     return Outcome(
         result.cell,
         result.row,
@@ -109,7 +102,9 @@ def _of_result(result: Result, folder: Path) -> Outcome:
         diverged=bool(result.diverged),
         densities=result.densities,
         empty=result.empty,
-        **values,
+        test_accuracy=result.test_accuracy,
+        best_test_accuracy=result.best_test_accuracy,
+        validation_accuracy=result.validation_accuracy,
     )
 
 
@@ -127,11 +122,6 @@ def _of_run(record: RunRecord, recipe: Recipe) -> Outcome:
         densities={layer.name: layer.density for layer in record.layers},
         empty=tuple(layer.name for layer in record.empty),
     )
-
-
-def _is_fraction(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and 0 <= value <= 1
 
 
 def _name(folder: Path, root: Path) -> str:

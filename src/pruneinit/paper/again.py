@@ -12,6 +12,7 @@ from pruneinit.experiments.cell import Result, run_one
 from pruneinit.experiments.grid import Cell
 from pruneinit.experiments.sweep import EXPORTED, read
 from pruneinit.paper.study import Study
+from pruneinit.report.words import several
 
 _SHOWN = 5
 
@@ -38,7 +39,7 @@ class Again:
         said = [f"cell {self.cell.hash}: {self.cell}"]
         for when, one in (("recorded", self.recorded), ("now", self.now)):
             if one is None:
-                others = f"; {self.left_out} results of other versions or altered ones are left out"
+                others = f"; left out: {several(self.left_out, 'result')} of other versions or altered"
                 said.append(f"{when}: nothing{others if self.left_out else ''}")
                 continue
             beside = f", one of {one.beside} trained side by side" if one.beside > 1 else ""
@@ -79,10 +80,8 @@ def again(
     cell = meant(study.grid(scale).cells(), words)
     results, left_out = read(study.folder(Path(out), scale))
     recorded = results.get(cell.hash)
-    if recorded is not None and not recorded.is_sound:
-        raise InputError(
-            f"the result {cell.hash} of {study.name} is damaged: it has values of the wrong kind; remove it"
-        )
+    if recorded is not None:
+        recorded.refuse_damaged(study.name)
     now = run_one(cell.recipe, row=cell.row, data_root=data_root, device=device, measure=study.measure)
     return Again(cell, recorded, now, left_out)
 
