@@ -107,6 +107,11 @@ def test_recipes_of_before_rounds_were_optional_and_checks_were_there_keep_their
     assert Recipe(criterion="none").hash == "b727454c8e"
 
 
+def test_products_by_survivors_are_in_the_hash_only_where_they_are_asked_for():
+    assert Recipe(training=Training(sparse=False)).hash == Recipe().hash == "a2bdaa44be"
+    assert Recipe(training=Training(sparse=True)).hash != Recipe().hash
+
+
 def test_rescaling_between_rounds_is_in_the_hash_only_where_it_is_done():
     assert Recipe(rounds=5, rescale_between="none").hash == "f8f859c729"
     orthogonal = Recipe(init="orthogonal")

@@ -63,11 +63,18 @@ class Tied(nn.Module):
         return self.last(hidden + self.seen / 100)
 
 
-MODELS = {"dense": dense, "pruned": pruned, "tied": Tied}
+def convolutional() -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten(), nn.Linear(64, 4))
+    return sparsify_(model, Masks({"0.weight": torch.rand(4, 1, 3, 3) < 0.4}))
+
+
+MODELS = {"dense": dense, "pruned": pruned, "tied": Tied, "convolutional": convolutional}
 SETTINGS = {
     "sgd": Training(epochs=5, batch_size=16, lr=0.05, nesterov=True, warmup_epochs=1),
     "sgd without momentum": Training(epochs=5, batch_size=16, momentum=0.0, schedule="constant"),
     "adamw": Training(epochs=5, batch_size=16, optimizer="adamw", lr=0.01, schedule="cosine"),
+    "by survivors": Training(epochs=5, batch_size=16, lr=0.05, sparse=True),
     "channels last, bf16": Training(epochs=5, batch_size=16, optimizer="adamw", channels_last=True, amp="bf16"),
 }
 

@@ -24,6 +24,7 @@ WRONG = {
     "augment": (None,),
     "amp": ("fp16",),
     "channels_last": (0,),
+    "sparse": (1,),
     "compile": ("true",),
     "clip_norm": (0.0, -1.0, float("inf")),
 }
@@ -47,6 +48,12 @@ def test_every_setting_is_checked_above():
 def test_nesterov_where_it_would_be_ignored(settings):
     with pytest.raises(InputError, match="nesterov needs SGD with a momentum"):
         Training(nesterov=True, **settings)
+
+
+@pytest.mark.parametrize("other", [{"compile": True}, {"channels_last": True}, {"amp": "bf16"}], ids=str)
+def test_sparse_products_with_what_they_would_not_follow(other):
+    with pytest.raises(InputError, match="leave out amp, channels_last and compile"):
+        Training(sparse=True, **other)
 
 
 def test_every_setting_is_documented():

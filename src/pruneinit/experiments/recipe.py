@@ -162,7 +162,7 @@ class Recipe:
         """Ten hexadecimal digits that any change of a setting changes, and any change of what it computes."""
         values = _plain(self) | {"rounds": rounds(self)}
         # Settings that came later are left out where they change nothing: older runs keep their names.
-        values = {name: value for name, value in values.items() if (name, value) not in _LATER}
+        values = _without_later(values | {"training": _without_later(values["training"])})
         text = json.dumps([RESULTS_VERSION, values], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
@@ -228,7 +228,14 @@ class Recipe:
 
 
 # What settings that came later are where they change nothing.
-_LATER = (("sanity", "none"), ("train_images", None), ("rescale_between", "none"), ("mirrored", None))
+_LATER = (
+    *(("sanity", "none"), ("train_images", None), ("rescale_between", "none"), ("mirrored", None)),
+    ("sparse", False),  # of the training
+)
+
+
+def _without_later(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if (name, value) not in _LATER}
 
 
 _TYPES: dict[type[Any], dict[str, Any]] = {}

@@ -47,6 +47,8 @@ def identity(model: nn.Module, dataset: Dataset, training: Training, seed: int) 
         "data": [dataset.name, len(dataset.train), *dataset.shape],
         "indices": {name: _digest(buffer) for name, buffer in model.named_buffers() if is_index(buffer)},
     }
+    if not training.sparse:  # a setting that came later: older checkpoints go on
+        del same["sparse"]
     plain: dict[str, Any] = json.loads(json.dumps(same))
     return plain
 

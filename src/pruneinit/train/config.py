@@ -35,6 +35,8 @@ class Training:
         augment: Random crops and flips, as far as they suit the data set.
         amp: `"bf16"` runs the forward pass under bfloat16 autocast; parameters, gradients and loss stay float32.
         channels_last: Keep images and convolution weights in the memory order [N, H, W, C].
+        sparse: Multiply by the kept weights of pruned convolutions alone, where they are few (`docs/costs.md`). On a
+            CPU, with numba; on other devices it changes nothing.
         compile: Run the model through `torch.compile`; the first steps then take much longer.
         clip_norm: Scale the gradient down to this 2-norm where it is larger; None leaves it alone.
 
@@ -66,6 +68,7 @@ class Training:
     augment: bool = True
     amp: Precision = "none"
     channels_last: bool = False
+    sparse: bool = False
     compile: bool = False
     clip_norm: float | None = None
 
@@ -75,8 +78,10 @@ class Training:
         check_choice("optimizer", self.optimizer, get_args(Optimizer))
         check_choice("schedule", self.schedule, get_args(Schedule))
         check_choice("amp", self.amp, get_args(Precision))
-        for name in ("nesterov", "augment", "channels_last", "compile"):
+        for name in ("nesterov", "augment", "channels_last", "sparse", "compile"):
             check_truth(name, getattr(self, name))
+        if self.sparse and (self.compile or self.channels_last or self.amp != "none"):
+            raise InputError("sparse=True has an order of images of its own: leave out amp, channels_last and compile")
         check_number("lr", self.lr, above=0.0)
         check_number("momentum", self.momentum, least=0.0, below=1.0)
         check_number("weight_decay", self.weight_decay, least=0.0)

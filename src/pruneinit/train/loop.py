@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.nn import functional
 from pruneinit.data import Dataset, Split, batches
 from pruneinit.errors import InputError
 from pruneinit.seeds import derived
+from pruneinit.train.by_survivors import by_survivors
 from pruneinit.train.check import check_fit
 from pruneinit.train.checkpoint import Saved, identity, read, remove_parts, restore_, save
 from pruneinit.train.config import Training
@@ -107,12 +108,13 @@ def train(
         if world.first and on_start is not None:
             on_start(len(records))
         job = _Job(model, optimizer, step, whole, dataset.to(world.device), training, seed, world)
-        while len(records) < training.epochs and not (records and records[-1].diverged):
-            records.append(_epoch(job, len(records) + 1, on_step))
-            if world.first and checkpoint is not None:
-                save(checkpoint, model, optimizer, records, same)
-            if world.first and on_epoch is not None:
-                on_epoch(records[-1])
+        with by_survivors(model) if training.sparse and world.device.type == "cpu" else nullcontext():
+            while len(records) < training.epochs and not (records and records[-1].diverged):
+                records.append(_epoch(job, len(records) + 1, on_step))
+                if world.first and checkpoint is not None:
+                    save(checkpoint, model, optimizer, records, same)
+                if world.first and on_epoch is not None:
+                    on_epoch(records[-1])
         optimizer.zero_grad()
         del step, whole, job  # they hold the process group, which ends with this block
     return records

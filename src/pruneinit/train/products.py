@@ -78,36 +78,30 @@ class Survived:
 
     def forward(self, values: Tensor, bias: Tensor, h: Tensor, out: Tensor) -> None:
         """Write W h + bias to `out` [rows, B], from `values` [kept], `bias` [rows] and `h` [columns, B]."""
-        sums, _ = _compiled()
-        sums(self.pattern.ends, self.pattern.columns, values.numpy(), bias.numpy(), h.numpy(), out.numpy())
+        compiled(_sums)(self.pattern.ends, self.pattern.columns, values.numpy(), bias.numpy(), h.numpy(), out.numpy())
 
     def gradient(self, g: Tensor, h: Tensor, out: Tensor) -> None:
         """Write the survivors of g hᵀ to `out` [kept]."""
-        _, dots = _compiled()
-        dots(self.pattern.ends, self.pattern.columns, g.numpy(), h.numpy(), out.numpy())
+        compiled(_dots)(self.pattern.ends, self.pattern.columns, g.numpy(), h.numpy(), out.numpy())
 
     def back(self, values: Tensor, g: Tensor, out: Tensor) -> None:
         """Write Wᵀ g to `out` [columns, B]."""
-        sums, _ = _compiled()
         turned, nothing = values[self.order], out.new_zeros(len(out))
-        sums(self.turned.ends, self.turned.columns, turned.numpy(), nothing.numpy(), g.numpy(), out.numpy())
+        compiled(_sums)(self.turned.ends, self.turned.columns, turned.numpy(), nothing.numpy(), g.numpy(), out.numpy())
 
 
 @functools.cache
-def _compiled() -> tuple[Callable[..., None], Callable[..., None]]:
-    return _compile(_sums), _compile(_dots)
-
-
-def _compile(function: Callable[..., None]) -> Callable[..., None]:
+def compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """A function on arrays as machine code, which is kept on disk where there is a folder for it."""
     import numba
 
     # Sums may be taken in any order, several numbers at a time. What is not finite is kept: it says what diverged.
     options: Any = {"fastmath": {"reassoc", "contract", "nsz"}, "nogil": True}
     try:
-        compiled: Callable[..., None] = numba.njit(cache=True, **options)(function)
+        done: Callable[..., None] = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # there is no folder to keep what was compiled in
-        compiled = numba.njit(**options)(function)
-    return compiled
+        done = numba.njit(**options)(function)
+    return done
 
 
 # Four entries at a time, so that a row of `out` or `g` is read a quarter as often: it took half of the time of one at a

@@ -1,0 +1,139 @@
+"""Networks computed by their survivors, against the same networks computed as ever."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import pruneinit as pi
+from pruneinit.errors import InputError
+from pruneinit.train import Training, products, train
+from pruneinit.train.by_survivors import by_survivors
+from pruneinit.train.convolution import innermost
+
+SHAPES = {"vcnn-2": (1, 12, 12), "vgg11": (3, 32, 32), "vgg11_bn": (3, 32, 32), "resnet8": (3, 16, 16)}
+
+
+def pruned(name, sparsity=0.9, **settings):
+    torch.manual_seed(0)
+    model = pi.models.build(name, input_shape=SHAPES[name], classes=4, width=4, **settings).double()
+    masks = pi.prune(model, pi.Magnitude(), sparsity=sparsity, scope="layer")
+    return pi.sparsify_(model, masks)
+
+
+def stable(name):
+    model = pruned(name)
+    pi.stabilize_residuals_(model, torch.randn(2, *SHAPES[name], dtype=torch.float64))
+    return model
+
+
+NETWORKS = {
+    "vcnn, tanh": lambda: pruned("vcnn-2", depth=6, activation="tanh"),
+    "vcnn, relu": lambda: pruned("vcnn-2", depth=6, activation="relu"),
+    "vgg11": lambda: pruned("vgg11"),
+    "vgg11_bn": lambda: pruned("vgg11_bn"),
+    "resnet8": lambda: pruned("resnet8"),
+    "stable": lambda: stable("resnet8"),
+}
+
+
+def images(model, count=6):
+    torch.manual_seed(1)
+    first = next(layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
+    size = 12 if first.in_channels == 1 else 32
+    return torch.randn(count, first.in_channels, size, size, dtype=torch.float64)
+
+
+def outcome(model, x):
+    """What a network gives, its gradients, and the statistics that it gathers."""
+    model.zero_grad()
+    scores = model(x)
+    scores.square().mean().backward()
+    gradients = {name: one.grad for name, one in model.named_parameters()}
+    return {"scores": scores.detach(), **gradients, **dict(model.named_buffers())}
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_scores_gradients_and_statistics_are_the_same(name, training):
+    model = NETWORKS[name]().train(training)
+    other, x = copy.deepcopy(model), images(model)
+    expected = outcome(model, x)
+    with by_survivors(other):
+        found = outcome(other, x)
+    assert expected.keys() == found.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-9, atol=1e-12, msg=lambda said, key=key: f"{key}: {said}")
+
+
+def test_pruned_convolutions_are_computed_by_their_survivors():
+    model = pruned("vgg11_bn")
+    seen = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d | nn.ReLU | nn.MaxPool2d):
+            layer.register_forward_hook(lambda _, args, out, name=name: seen.update({name: out}))
+    with by_survivors(model):
+        model(images(model))
+    assert all(innermost(out).data_ptr() == out.data_ptr() for out in seen.values())
+    assert len(seen) == 8 * 3 + 5
+
+
+def test_the_model_is_as_it_was_afterwards():
+    model = pruned("vgg11_bn")
+    with pytest.raises(ZeroDivisionError), by_survivors(model):
+        raise ZeroDivisionError
+    assert not any("forward" in vars(module) for module in model.modules())
+    copy.deepcopy(model)
+
+
+UNKNOWN = ["dense", "hardly pruned", "reflected", "far round", "three dimensions", "float16", "autocast"]
+
+
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_what_it_does_not_know_is_computed_as_ever(kind):
+    torch.manual_seed(0)
+    padding = {"reflected": (1, "reflect"), "far round": (3, "circular")}.get(kind, (1, "zeros"))
+    model = nn.Sequential(nn.Conv2d(2, 3, 3, padding=padding[0], padding_mode=padding[1]))
+    x = torch.randn(2, 2, 5, 5)
+    if kind != "dense":
+        sparsity = 0.2 if kind == "hardly pruned" else 0.9
+        pi.sparsify_(model, pi.prune(model, pi.Magnitude(), sparsity=sparsity))
+    if kind == "three dimensions":
+        x = x[0]
+    if kind == "float16":
+        model, x = model.half(), x.half()
+    with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
+        expected = model(x)
+        with by_survivors(model):
+            assert torch.equal(model(x), expected)
+
+
+def test_a_layer_that_is_called_with_several_sizes():
+    model = pruned("vcnn-2", depth=4)
+    layer = model.conv3
+    with by_survivors(model):
+        for size in (5, 9, 5):
+            x = torch.randn(2, 4, size, size, dtype=torch.float64)
+            torch.testing.assert_close(layer(x), nn.Conv2d.forward(layer, x))
+
+
+def test_training_by_survivors_gives_the_numbers_of_training(digits):
+    dataset = digits.hold_out(0.1, seed=0)
+    settings = {"epochs": 2, "batch_size": 64, "lr": 0.05, "schedule": "cosine", "augment": False}
+    records = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        model = pi.models.build("vcnn", input_shape=dataset.shape, classes=10, depth=4, width=8, activation="tanh")
+        pi.sparsify_(model, pi.prune(model, pi.Magnitude(), sparsity=0.8, scope="layer"))
+        records.append(train(model, dataset, Training(**settings, sparse=sparse), seed=0, device="cpu"))
+    for dense, ours in zip(*records, strict=True):
+        assert ours.train_loss == pytest.approx(dense.train_loss, rel=1e-3)
+        assert ours.test_accuracy == pytest.approx(dense.test_accuracy, abs=0.01)
+    assert records[1][-1].test_accuracy > 0.5
+
+
+def test_it_needs_numba(monkeypatch):
+    monkeypatch.setattr(products, "available", lambda: False)
+    with pytest.raises(InputError, match=r"numba, which is not installed: pip install 'pruneinit\[sweep\]'"):
+        by_survivors(nn.Linear(1, 1)).__enter__()
