@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from pruneinit.train.products import compiled
 
 _OF_OUTPUTS = (nn.Tanh, nn.ReLU)
 
@@ -68,6 +72,44 @@ def back_(gradient: Tensor, activation: nn.Module, activations: Tensor, slope: T
         return gradient
     assert slope is not None  # for mypy: by needs_slope
     return gradient.mul_(slope)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """The hyperbolic tangent of contiguous numbers on the CPU, compiled.
+
+    In float32 it is a quotient of polynomials, within 4e-7 of the true value relative to it; beyond 7.9 it is 1 as
+    far as float32 can tell, and NaN stays NaN. A tenth of the time of NumPy's where the processor has no AVX-512.
+    Other types are NumPy's.
+
+    Example:
+        >>> tanh(torch.tensor([0.0, 0.5, -20.0]))
+        tensor([ 0.0000,  0.4621, -1.0000])
+    """
+    found = torch.empty_like(x)
+    if x.dtype == torch.float32:
+        compiled(_quotient)(x.view(-1).numpy(), found.view(-1).numpy())
+    else:
+        np.tanh(x.numpy(), out=found.numpy())
+    return found
+
+
+# tanh(x) = x P(x²) / Q(x²) on [-7.9, 7.9]: fitted to the relative error by least squares whose weights are raised where
+# the error is large, until it was the same everywhere (3e-10, before rounding).
+_P0, _P1, _P2 = np.float32(1.0), np.float32(0.137305241), np.float32(3.93209625e-3)
+_P3, _P4, _P5 = np.float32(2.93192839e-5), np.float32(3.38680299e-8), np.float32(-1.47942228e-11)
+_Q0, _Q1, _Q2 = np.float32(1.0), np.float32(0.470638572), np.float32(0.0274782922)
+_Q3, _Q4 = np.float32(4.05190186e-4), np.float32(1.38060744e-6)
+_END = np.float32(7.9)
+
+
+def _quotient(x: Any, out: Any) -> None:
+    for i in range(len(x)):
+        t = x[i]
+        t = _END if t > _END else t  # of NaN, both are false
+        t = -_END if t < -_END else t
+        z = t * t
+        p = _P0 + z * (_P1 + z * (_P2 + z * (_P3 + z * (_P4 + z * _P5))))
+        out[i] = t * p / (_Q0 + z * (_Q1 + z * (_Q2 + z * (_Q3 + z * _Q4))))
 
 
 def _tanh_(z: Tensor) -> Tensor:

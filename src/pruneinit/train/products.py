@@ -96,7 +96,8 @@ def compiled(function: Callable[..., None]) -> Callable[..., None]:
     import numba
 
     # Sums may be taken in any order, several numbers at a time. What is not finite is kept: it says what diverged.
-    options: Any = {"fastmath": {"reassoc", "contract", "nsz"}, "nogil": True}
+    # Division by zero is infinite, not an error, which would have to be looked for at each number.
+    options: Any = {"fastmath": {"reassoc", "contract", "nsz"}, "nogil": True, "error_model": "numpy"}
     try:
         done: Callable[..., None] = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # there is no folder to keep what was compiled in
