@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pruneinit.paper.drawings import accuracy_lines
 from pruneinit.paper.entries import Entry
@@ -22,6 +23,7 @@ _ROWS = {
     ),
 }
 _FIRST = ("dense", "SNIP", "SBP-SR", "GraSP", "SynFlow")
+_BEGIN: dict[str, Sequence[Any]] = {"sparsity": (0.0, 0.95), "seed": (0,)}
 
 
 def figure(found: Sequence[Entry], reported: Sequence[Reported]) -> str:
@@ -50,6 +52,9 @@ CIFAR = Study(
     **texts("cifar"),
     figure=figure,
     remarks=lambda found: [*differences(found), *agreement(found), *best_rows(found), *sanity(found)],
-    order={"paper": seed_by_seed({"model": ["resnet32"], "data": ["cifar10"], "row": _FIRST})},
+    order={
+        "small": seed_by_seed({"row": _FIRST, **_BEGIN}, _BEGIN),
+        "paper": seed_by_seed({"model": ["resnet32"], "data": ["cifar10"], "row": _FIRST}),
+    },
     stands_for=_STANDS_FOR,
 )
