@@ -13,6 +13,7 @@ from pruneinit.experiments.grid import Grid
 from pruneinit.experiments.offered import rounds
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.paper.edge import TRAINS
+from pruneinit.paper.predict import best_first
 
 LEVEL = 2.0
 """Accuracies that differ by no more points than this are level."""
@@ -121,16 +122,10 @@ def worth(grids: Sequence[Grid], results: Mapping[str, Result]) -> list[list[str
 
 def accuracies(grid: Grid, results: Mapping[str, Result]) -> dict[str, tuple[Recipe, float]]:
     """The test accuracy in percent of each network of a grid, by what it is but for its learning rate."""
-    groups: dict[str, list[tuple[Recipe, Result | None]]] = {}
-    for cell in grid.cells():
-        groups.setdefault(identity(cell.recipe), []).append((cell.recipe, results.get(cell.hash)))
-    found = {}
-    for key, members in groups.items():
-        done = [one for _, one in members if one is not None and one.validation_accuracy is not None]
-        if len(done) == len(members):
-            best = max(done, key=lambda one: one.validation_accuracy or 0.0)
-            found[key] = members[0][0], 100 * (best.test_accuracy or 0.0)
-    return found
+    return {
+        identity(cell.recipe): (cell.recipe, 100 * (own[0].test_accuracy or 0.0))
+        for cell, own in best_first(grid.cells(), grid.choose, results)
+    }
 
 
 def identity(recipe: Recipe) -> str:

@@ -101,6 +101,22 @@ def networks(cells: Sequence[Cell], axis: str | None, results: Mapping[str, Resu
         axis: What is chosen for each network by itself, the learning rate.
         results: By the hash of the cell.
     """
+    found = []
+    for cell, own in best_first(cells, axis, results):
+        told = next((one.measured for one in own if one.measured is not None), None)
+        if told is not None:
+            accuracy = 100 * (own[0].test_accuracy or 0.0)
+            found.append(Network(cell.row, cell.recipe.seed, cell.recipe.depth or 0, accuracy, told))
+    return found
+
+
+def best_first(
+    cells: Sequence[Cell], axis: str | None, results: Mapping[str, Result]
+) -> list[tuple[Cell, list[Result]]]:
+    """The results of cells that differ on one axis alone, the best on held-out images first, behind the first cell.
+
+    What has no accuracy is left out, and so are cells not all of which have a result.
+    """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(repr((cell.row, [(a, v) for a, v in cell.axes.items() if a != axis])), []).append(cell)
@@ -108,12 +124,8 @@ def networks(cells: Sequence[Cell], axis: str | None, results: Mapping[str, Resu
     for members in groups.values():
         mine = [results[cell.hash] for cell in members if cell.hash in results]
         done = [one for one in mine if one.validation_accuracy is not None and one.test_accuracy is not None]
-        if len(mine) < len(members) or not done or done[0].measured is None:
-            continue
-        best = max(done, key=lambda one: one.validation_accuracy or 0.0)
-        recipe = members[0].recipe
-        accuracy = 100 * (best.test_accuracy or 0.0)
-        found.append(Network(members[0].row, recipe.seed, recipe.depth or 0, accuracy, done[0].measured))
+        if len(mine) == len(members) and done:
+            found.append((members[0], sorted(done, key=lambda one: -(one.validation_accuracy or 0.0))))
     return found
 
 
