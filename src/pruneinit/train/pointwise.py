@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pruneinit.train.products import compiled
+from pruneinit.train.products import available, compiled
 
 _OF_OUTPUTS = (nn.Tanh, nn.ReLU)
 
@@ -74,22 +74,25 @@ def back_(gradient: Tensor, activation: nn.Module, activations: Tensor, slope: T
     return gradient.mul_(slope)
 
 
-def tanh(x: Tensor) -> Tensor:
+def tanh(x: Tensor, out: Tensor | None = None) -> Tensor:
     """The hyperbolic tangent of contiguous numbers on the CPU, compiled.
 
     In float32 it is a quotient of polynomials, within 4e-7 of the true value relative to it; beyond 7.9 it is 1 as
-    far as float32 can tell, and NaN stays NaN. A tenth of the time of NumPy's where the processor has no AVX-512.
+    far as float32 can tell, and NaN stays NaN. It took an eighth of the time of NumPy's on a processor without AVX-512.
     Other types are NumPy's.
+
+    Args:
+        x: Contiguous.
+        out: Where to write it, `x` itself perhaps; None makes a tensor.
 
     Example:
         >>> tanh(torch.tensor([0.0, 0.5, -20.0]))
         tensor([ 0.0000,  0.4621, -1.0000])
     """
-    found = torch.empty_like(x)
-    if x.dtype == torch.float32:
-        compiled(_quotient)(x.view(-1).numpy(), found.view(-1).numpy())
-    else:
-        np.tanh(x.numpy(), out=found.numpy())
+    found = torch.empty_like(x) if out is None else out
+    if x.dtype != torch.float32:
+        return _numpy(x, found)
+    compiled(_quotient)(x.view(-1).numpy(), found.view(-1).numpy())
     return found
 
 
@@ -113,9 +116,12 @@ def _quotient(x: Any, out: Any) -> None:
 
 
 def _tanh_(z: Tensor) -> Tensor:
-    """NumPy's hyperbolic tangent, which is as exact (1 unit in the last place) and took a thirteenth of the time."""
     if z.device.type != "cpu" or z.dtype != torch.float32:
         return torch.tanh(z, out=z)
-    numbers = z.detach().numpy()
-    np.tanh(numbers, out=numbers)
-    return z
+    return tanh(z, out=z) if available() and z.is_contiguous() else _numpy(z, z)
+
+
+def _numpy(x: Tensor, out: Tensor) -> Tensor:
+    """NumPy's, within 1 unit in the last place; with AVX-512 it took a thirteenth of the time of PyTorch's."""
+    np.tanh(x.numpy(), out=out.numpy())
+    return out
