@@ -22,6 +22,10 @@ def pruned(name, sparsity=0.9, **settings):
     return pi.sparsify_(model, masks)
 
 
+def with_masks(model, sparsity=0.9):
+    return model, pi.prune(model, pi.Magnitude(), sparsity=sparsity)
+
+
 def stable(name):
     model = pruned(name)
     pi.stabilize_residuals_(model, torch.randn(2, *SHAPES[name], dtype=torch.float64))
@@ -107,6 +111,13 @@ def test_what_it_does_not_know_is_computed_as_ever(kind):
         expected = model(x)
         with by_survivors(model):
             assert torch.equal(model(x), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 2, 2), (1, 3, 9, 9)], ids=["too small", "other channels"])
+def test_what_pytorch_refuses_is_refused(shape):
+    model = pi.sparsify_(*with_masks(nn.Sequential(nn.Conv2d(4, 4, 3))))
+    with by_survivors(model), pytest.raises(RuntimeError, match="[Kk]ernel size|channels"):
+        model(torch.zeros(shape))
 
 
 def test_a_layer_that_is_called_with_several_sizes():

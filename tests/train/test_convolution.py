@@ -6,8 +6,10 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 from torch import nn
 
-from pruneinit.train import products
-from pruneinit.train.convolution import Places, convolve, innermost, outermost
+from pruneinit.errors import InputError
+from pruneinit.train import convolution, products
+from pruneinit.train.convolution import convolve, innermost, outermost
+from pruneinit.train.places import Places
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-11}
 
@@ -111,6 +113,38 @@ def test_a_second_derivative_is_refused():
     (gradient,) = torch.autograd.grad(convolve(x, layer.weight, None, places).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+def test_images_of_another_size_are_refused():
+    layer = nn.Conv2d(2, 3, 3)
+    places = Places.of(layer, layer.weight > 0, (5, 6))
+    for shape in ((1, 2, 6, 6), (1, 3, 5, 6), (2, 5, 6)):
+        with pytest.raises(InputError, match=r"images must be of shape \[N, 2, 5, 6\], got"):
+            convolve(torch.zeros(shape), layer.weight, layer.bias, places)
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_several_threads_share_the_rows(count, threads, monkeypatch):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+    mask = pruned(layer, 0.5, torch.float64)
+    places = Places.of(layer, mask, (11, 9))
+    x = torch.randn(5, 3, 11, 9, dtype=torch.float64, requires_grad=True)
+    found = []
+    for enough in (1_000_000, 10):
+        threads(count)
+        monkeypatch.setattr(convolution, "_ENOUGH", enough)
+        y = convolve(x, layer.weight, layer.bias, places)
+        found.append([y, *torch.autograd.grad(y.square().sum(), [x, layer.weight, layer.bias])])
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12)
 
 
 def test_equal_calls_give_equal_bits():

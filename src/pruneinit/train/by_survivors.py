@@ -14,7 +14,8 @@ from torch.autograd import Function
 from pruneinit.errors import InputError
 from pruneinit.survivors import Survivors, survivors_of
 from pruneinit.train import products
-from pruneinit.train.convolution import Places, convolve, innermost, outermost
+from pruneinit.train.convolution import convolve, innermost, outermost
+from pruneinit.train.places import Places
 from pruneinit.train.pointwise import tanh
 
 _SPARSE = 0.6
@@ -73,7 +74,7 @@ def _forward(model: nn.Module, name: str, module: nn.Module) -> Callable[[Tensor
 
 def _convolved(layer: nn.Conv2d, survivors: Survivors, known: dict[torch.Size, Places | None], x: Tensor) -> Tensor:
     weight = layer.weight
-    if not (_computable(x) and x.dtype == weight.dtype and x.dim() == 4):
+    if not (_computable(x) and x.dtype == weight.dtype and x.dim() == 4 and x.shape[1] == layer.in_channels):
         return nn.Conv2d.forward(layer, x)
     size = x.shape[2:]
     if size not in known:

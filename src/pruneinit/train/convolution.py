@@ -2,161 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
+from pruneinit.errors import InputError
+from pruneinit.train.places import Places, Walk
 from pruneinit.train.products import Indices, compiled
 
-
-@dataclass(frozen=True)
-class Walk:
-    """What is added up where, in one direction through a convolution: from source images to target images.
-
-    Target rows whose kernels lie on the source in the same way are of one kind, so rows inside an image are; and
-    columns are taken in runs, whose sources lie side by side. For each kind of row, run of columns and channel of the
-    target there is a list of kept weights that meet the source, each with the pixel that it meets.
-
-    Attributes:
-        kinds: Of each target row.
-        bases: Of each target row, what is added to the pixels of its kind.
-        starts: Of each run, the first column.
-        lengths: Of each run, its columns.
-        ends: Where the list of each kind, run and channel ends, behind a 0; [kinds * runs * channels + 1].
-        pixels: In the source's pixels [channels, height, width], flat.
-        which: Which kept weight.
-    """
-
-    kinds: Indices
-    bases: Indices
-    starts: Indices
-    lengths: Indices
-    ends: Indices
-    pixels: Indices
-    which: Indices
-
-    @staticmethod
-    def of(taps: Taps, rows: Tensor, columns: Tensor, size: Sequence[int]) -> Walk:
-        """From the source of each tap of the kernel.
-
-        Args:
-            taps: The kept weights.
-            rows: [target rows, kernel height]: the source row of each tap, or -1 for none.
-            columns: [target columns, kernel width]: likewise.
-            size: Height and width of the source.
-        """
-        starts = _starts(columns)
-        shift = torch.where(rows < 0, size[0], rows).amin(1, keepdim=True) % size[0]
-        patterns, kinds = torch.unique(torch.where(rows < 0, -1, rows - shift), dim=0, return_inverse=True)
-        row = patterns[:, None, taps.row]  # [kinds, 1, taps]
-        column = columns[starts][None, :, taps.column]  # [1, runs, taps]
-        met = (row >= 0) & (column >= 0)
-        kind, run, which = met.nonzero(as_tuple=True)
-        pixels = (taps.source * size[0] + row) * size[1] + column
-        lists = (kind * len(starts) + run) * taps.targets + taps.target[which]
-        order = torch.argsort(lists, stable=True)
-        counts = torch.bincount(lists, minlength=met.shape[0] * met.shape[1] * taps.targets)
-        lengths = torch.diff(starts, append=torch.tensor([len(columns)]))
-        found = kinds, shift * size[1], starts, lengths, functional.pad(counts.cumsum(0), (1, 0))
-        return Walk(*(one.view(-1).to(torch.int32).numpy() for one in (*found, pixels[met][order], which[order])))
-
-
-def _starts(columns: Tensor) -> Tensor:
-    """The first columns of the runs in which each tap's source moves on with the target, or is none throughout."""
-    after = torch.where(columns < 0, -1, columns + 1)[:-1]
-    breaks = (after != columns[1:]).any(1).nonzero().view(-1) + 1
-    return functional.pad(breaks, (1, 0))
-
-
-@dataclass(frozen=True)
-class Taps:
-    """Kept weights in their order: each from a source channel to a target channel, at a place of the kernel.
-
-    Attributes:
-        targets: How many target channels there are.
-        target: Of each weight; as the others, [kept].
-        source: Of each weight.
-        row: From above.
-        column: From the left.
-    """
-
-    targets: int
-    target: Tensor
-    source: Tensor
-    row: Tensor
-    column: Tensor
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a pruned convolution finds its numbers, in images of one size.
-
-    Attributes:
-        index: Of the kept weights in the flat weight.
-        forward: From the images to the outputs.
-        back: From the outputs to the images.
-        out: Height and width of the outputs.
-    """
-
-    index: Tensor
-    forward: Walk
-    back: Walk
-    out: tuple[int, int]
-
-    @staticmethod
-    def of(layer: nn.Conv2d, mask: Tensor, size: tuple[int, int]) -> Places | None:
-        """The places of a layer's kept weights; None where periodic padding leads a tap to the same pixel twice.
-
-        Args:
-            layer: Any stride, dilation and groups; padded with zeros or periodically.
-            mask: Which of its weights [out, in / groups, height, width] are kept.
-            size: Height and width of its input.
-        """
-        rows, columns = (_sources(layer, size, axis) for axis in (0, 1))
-        if not (_once(rows) and _once(columns)):
-            return None
-        o, i, y, x = mask.cpu().nonzero(as_tuple=True)
-        i = i + o // (layer.out_channels // layer.groups) * mask.shape[1]
-        there, back = Taps(layer.out_channels, o, i, y, x), Taps(layer.in_channels, i, o, y, x)
-        out = (len(rows), len(columns))
-        return Places(
-            index=mask.cpu().reshape(-1).nonzero().view(-1),
-            forward=Walk.of(there, rows, columns, size),
-            back=Walk.of(back, _turned(rows, size[0]), _turned(columns, size[1]), out),
-            out=out,
-        )
-
-
-def _sources(layer: nn.Conv2d, size: Sequence[int], axis: int) -> Tensor:
-    """The input row (or column) that each tap of the kernel meets at each output row (or column); -1 for none."""
-    sides = layer._reversed_padding_repeated_twice
-    before, after = sides[2:] if axis == 0 else sides[:2]
-    places = torch.arange(-before, size[axis] + after)
-    inside = (places >= 0) & (places < size[axis])
-    padded = places % size[axis] if layer.padding_mode == "circular" else torch.where(inside, places, -1)
-    reach = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
-    first = torch.arange(0, len(padded) - reach, layer.stride[axis])
-    return padded[first[:, None] + layer.dilation[axis] * torch.arange(layer.kernel_size[axis])]
-
-
-def _once(sources: Tensor) -> bool:
-    """Whether no tap meets the same place twice, so that what it meets can be turned round."""
-    return all(len(met.unique()) == len(met) for met in (tap[tap >= 0] for tap in sources.t()))
-
-
-def _turned(sources: Tensor, size: int) -> Tensor:
-    """The output place at which each tap meets each input place; -1 for none."""
-    found = sources.new_full((size, sources.shape[1]), -1)
-    for tap in range(sources.shape[1]):
-        met = sources[:, tap] >= 0
-        found[sources[met, tap], tap] = met.nonzero().view(-1)
-    return found
+_ENOUGH = 1_000_000
+"""Products that are worth a thread of their own: some tenth of a millisecond."""
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, places: Places) -> Tensor:
@@ -172,13 +33,19 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, places: Places) -> 
     Returns:
         [N, out, H', W'], with N innermost in memory. Gradients reach `x`, the kept of `weight`, and `bias`.
 
+    Raises:
+        InputError: Images of another size than that of `places`.
+
     Example:
-        >>> layer, x = nn.Conv2d(2, 3, 3, padding=1), torch.randn(4, 2, 5, 5)
+        >>> from torch.nn import Conv2d, functional
+        >>> layer, x = Conv2d(2, 3, 3, padding=1), torch.randn(4, 2, 5, 5)
         >>> mask = layer.weight > 0
         >>> ours = convolve(x, layer.weight, layer.bias, Places.of(layer, mask, (5, 5)))
         >>> torch.allclose(ours, functional.conv2d(x, layer.weight * mask, layer.bias, padding=1), atol=1e-6)
         True
     """
+    if tuple(x.shape[1:]) != places.images:  # the compiled sums would read what is not theirs
+        raise InputError(f"images must be of shape [N, {', '.join(map(str, places.images))}], got {list(x.shape)}")
     found: Tensor = _Convolve.apply(x, weight, bias, places)  # type: ignore[no-untyped-call]
     return found
 
@@ -207,25 +74,50 @@ class _Convolve(Function):
             of_images = outermost(of_images)
         if ctx.needs_input_grad[1]:
             of_weight = images.new_zeros(ctx.shape)
-            of_weight.view(-1)[places.index] = _correlated(places.forward, images, of_out, torch.zeros_like(values))
+            of_weight.view(-1)[places.index] = _correlated(places.forward, images, of_out, values)
         return of_images, of_weight, of_out.sum((1, 2, 3)) if ctx.needs_input_grad[2] else None, None
 
 
 def _add(walk: Walk, values: Tensor, bias: Tensor, source: Tensor, target: Tensor) -> None:
     """Write the sums to `target` [channels, height, width, N], of `source`, likewise."""
-    numbers = (*_listed(walk), values.numpy(), bias.numpy(), source.view(-1).numpy(), source.shape[-1])
-    compiled(_sums)(*numbers, target.view(*target.shape[:2], -1).numpy())
+    fixed = (*_listed(walk), values.numpy(), bias.numpy(), source.view(-1).numpy(), source.shape[-1])
+    out = target.view(*target.shape[:2], -1).numpy()
+    parts = _parts(len(values), target)
+    _each(parts, lambda first, last, part: compiled(_sums)(*fixed, first, last, out))
 
 
-def _correlated(walk: Walk, source: Tensor, g: Tensor, found: Tensor) -> Tensor:
-    """Add each kept weight's gradient to `found`, from that of the target."""
-    numbers = (*_listed(walk), source.view(-1).numpy(), source.shape[-1], g.view(*g.shape[:2], -1).numpy())
-    compiled(_dots)(*numbers, found.numpy())
-    return found
+def _correlated(walk: Walk, source: Tensor, g: Tensor, values: Tensor) -> Tensor:
+    """The gradient of each of the kept `values`, from that of the target."""
+    fixed = (*_listed(walk), source.view(-1).numpy(), source.shape[-1], g.view(*g.shape[:2], -1).numpy())
+    parts = _parts(len(values), g)
+    found = values.new_zeros(len(parts) - 1, len(values))
+    out = found.numpy()
+    _each(parts, lambda first, last, part: compiled(_dots)(*fixed, first, last, out[part]))
+    return found.sum(0)
 
 
 def _listed(walk: Walk) -> tuple[Indices, ...]:
     return walk.kinds, walk.bases, walk.starts, walk.lengths, walk.ends, walk.pixels, walk.which
+
+
+def _parts(kept: int, target: Tensor) -> list[int]:
+    """Where each thread's share of the rows of a target begins, and where the last one ends."""
+    rows, products = target.shape[1], kept * target[0].numel()
+    parts = max(1, min(torch.get_num_threads(), rows, products // _ENOUGH))
+    return [rows * part // parts for part in range(parts + 1)]
+
+
+def _each(parts: Sequence[int], compute: Callable[[int, int, int], None]) -> None:
+    """Compute each part, by its first row, the one behind its last, and its number."""
+    if len(parts) == 2:
+        compute(parts[0], parts[1], 0)
+    else:
+        list(_threads(len(parts) - 1).map(compute, parts[:-1], parts[1:], range(len(parts) - 1)))
+
+
+@functools.cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, "convolution")
 
 
 def innermost(x: Tensor) -> Tensor:
@@ -243,10 +135,10 @@ def outermost(x: Tensor) -> Tensor:
 
 def _sums(
     kinds: Any, bases: Any, starts: Any, lengths: Any, ends: Any, pixels: Any, which: Any,
-    values: Any, bias: Any, x: Any, count: Any, out: Any,
+    values: Any, bias: Any, x: Any, count: Any, first: Any, last: Any, out: Any,
 ) -> None:  # fmt: skip
     channels = len(out)
-    for y in range(len(kinds)):
+    for y in range(first, last):
         for c in range(channels):
             for r in range(len(starts)):
                 size = lengths[r] * count
@@ -272,10 +164,10 @@ def _sums(
 
 def _dots(
     kinds: Any, bases: Any, starts: Any, lengths: Any, ends: Any, pixels: Any, which: Any,
-    x: Any, count: Any, g: Any, out: Any,
+    x: Any, count: Any, g: Any, first: Any, last: Any, out: Any,
 ) -> None:  # fmt: skip
     channels = len(g)
-    for y in range(len(kinds)):
+    for y in range(first, last):
         for c in range(channels):
             for r in range(len(starts)):
                 size = lengths[r] * count
