@@ -57,19 +57,17 @@ def by_survivors(model: nn.Module) -> Iterator[None]:
 
 
 def _forward(model: nn.Module, name: str, module: nn.Module) -> Callable[[Tensor], Any] | None:
-    """How a module is computed instead; None where it stays as it is."""
-    kind = type(module).forward  # a parametrised module has a class of its own
+    """How a module is computed instead; None where it stays as it is, as it does where it has a forward of its own."""
+    kind = type(module).forward  # not the class itself, which parametrising replaces
     if isinstance(module, nn.Conv2d) and kind is nn.Conv2d.forward and module.padding_mode in ("zeros", "circular"):
         survivors = survivors_of(model, f"{name}.weight")
         if survivors is not None and len(survivors.index) <= _SPARSE * survivors.numel:
             return partial(_convolved, module, survivors, {})
-    if isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and not getattr(module, "return_indices", False):
+    if kind in (nn.MaxPool2d.forward, nn.AvgPool2d.forward) and not getattr(module, "return_indices", False):
         return partial(_pooled, module, kind)
-    if isinstance(module, nn.BatchNorm2d):
+    if isinstance(module, nn.BatchNorm2d) and kind is nn.BatchNorm2d.forward:
         return partial(_normalised, module, kind)
-    if isinstance(module, nn.Tanh):
-        return partial(_activated, module, kind)
-    return None
+    return partial(_activated, module, kind) if kind is nn.Tanh.forward else None
 
 
 def _convolved(layer: nn.Conv2d, survivors: Survivors, known: dict[torch.Size, Places | None], x: Tensor) -> Tensor:
