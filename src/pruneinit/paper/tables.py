@@ -52,7 +52,10 @@ def unmeasured(reported: Iterable[Reported], found: Iterable[Entry]) -> list[Rep
 
 
 def entry_table(found: Sequence[Entry], rest: Sequence[Reported] = ()) -> str:
-    """A line for each entry, ours beside the paper's; a table for each data set and network, the axes as they are."""
+    """A line for each entry, ours beside the paper's; a table for each data set and network, the axes as they are.
+
+    Entries of which there is no number yet, neither ours nor the paper's, are counted below their table.
+    """
     parts = []
     for (data, network), members in _by_network(found).items():
         axes = [axis for axis in members[0].axes if axis not in ("data", "model")]
@@ -60,8 +63,10 @@ def entry_table(found: Sequence[Entry], rest: Sequence[Reported] = ()) -> str:
             [entry.row or NOTHING, *(f"{entry.axes[axis]:g}" if isinstance(entry.axes[axis], (int, float)) else
              str(entry.axes[axis]) for axis in axes), *_numbers(entry)]
             for entry in members
+            if entry.last is not None or entry.published is not None
         ]  # fmt: skip
-        parts.append(f"{network} on {data}:\n\n" + markdown(["row", *axes, *_HEADER], lines))
+        table = markdown(["row", *axes, *_HEADER], lines) if lines else ""
+        parts += [f"{network} on {data}:", *_told(table, len(members) - len(lines))]
     if rest:
         lines = [[one.row, one.network, one.data, f"{one.axis} {one.value:g}", f"{one.accuracy:.2f}"] for one in rest]
         header = ["row", "network", "data", "at", "published"]
@@ -72,14 +77,24 @@ def entry_table(found: Sequence[Entry], rest: Sequence[Reported] = ()) -> str:
 def pivot(found: Sequence[Entry], across: str, down: str) -> str:
     """One table with a column for each value of an axis, and a line for each row and value of another.
 
-    The means after the last epoch, with their standard deviations.
+    The means after the last epoch, with their standard deviations. Lines without any are counted below the table.
     """
     values = list(dict.fromkeys(entry.axes[across] for entry in found))
     places: dict[tuple[str, Any], dict[Any, str]] = {}
     for entry in found:
         places.setdefault((entry.row or NOTHING, entry.axes[down]), {})[entry.axes[across]] = spread(entry.last)
-    lines = [[row, f"{at:g}", *(line.get(v, NOTHING) for v in values)] for (row, at), line in places.items()]
-    return markdown(["row", down, *(f"{across} {value:g}" for value in values)], lines)
+    lines = [
+        [row, f"{at:g}", *(line.get(v, NOTHING) for v in values)]
+        for (row, at), line in places.items()
+        if set(line.values()) != {NOTHING}
+    ]
+    table = markdown(["row", down, *(f"{across} {value:g}" for value in values)], lines) if lines else ""
+    return "\n\n".join(_told(table, len(places) - len(lines)))
+
+
+def _told(table: str, missing: int) -> list[str]:
+    """A table, unless it is empty, and how many lines it does not have."""
+    return [*([table] if table else []), *([f"Not computed yet: {several(missing, 'line')}."] if missing else [])]
 
 
 def csv_rows(study: str, scale: str, found: Iterable[Entry], rest: Iterable[Reported]) -> list[dict[str, Any]]:
