@@ -144,7 +144,11 @@ def test_training_by_survivors_gives_the_numbers_of_training(digits):
     assert records[1][-1].test_accuracy > 0.5
 
 
-def test_it_needs_numba(monkeypatch):
+def test_it_needs_numba(monkeypatch, toy):
     monkeypatch.setattr(products, "available", lambda: False)
+    model, started = nn.Sequential(nn.Flatten(), nn.Linear(16, 4)), []
+    with pytest.raises(InputError, match="numba, which is not installed"):
+        train(model, toy(), Training(epochs=1, sparse=True), seed=0, device="cpu", on_start=started.append)
+    assert started == []
     with pytest.raises(InputError, match=r"numba, which is not installed: pip install 'pruneinit\[sweep\]'"):
         by_survivors(nn.Linear(1, 1)).__enter__()

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from pruneinit.errors import InputError
 from pruneinit.survivors import Survivors, survivors_of
 from pruneinit.train import products
 from pruneinit.train.convolution import convolve, innermost, outermost
@@ -45,8 +44,7 @@ def by_survivors(model: nn.Module) -> Iterator[None]:
         ...     torch.allclose(model(x), expected)
         True
     """
-    if not products.available():
-        raise InputError("products by survivors need numba, which is not installed: pip install 'pruneinit[sweep]'")
+    products.require()
     with ExitStack() as after:
         for name, module in model.named_modules():
             forward = _forward(model, name, module)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pruneinit.data import batches
 from pruneinit.data.dataset import Dataset
 from pruneinit.errors import InputError
+from pruneinit.train import products
 from pruneinit.train.config import Training
 from pruneinit.train.distributed import World
 from pruneinit.train.modes import mode
@@ -21,6 +22,8 @@ def check_fit(model: nn.Module, dataset: Dataset, training: Training, world: Wor
             batches are too small for the processes.
     """
     _check_parameters(model)
+    if training.sparse and world.device.type == "cpu":
+        products.require()
     images = len(dataset.train)
     if training.batch_size < world.size:
         raise InputError(

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pruneinit.errors import InputError
+
 Indices = NDArray[np.int32]
 
 DTYPES = (torch.float32, torch.float64)
@@ -26,6 +28,16 @@ def available() -> bool:
     except ImportError:
         return False
     return True
+
+
+def require() -> None:
+    """Refuse to go on where there is no numba.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    if not available():
+        raise InputError("products by survivors need numba, which is not installed: pip install 'pruneinit[sweep]'")
 
 
 @dataclass(frozen=True)
