@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pruneinit.errors import InputError
-from pruneinit.train import convolution, products
+from pruneinit.train import products
+from pruneinit.train import threads as sharing
 from pruneinit.train.convolution import convolve, innermost, outermost
 from pruneinit.train.places import Places
 
@@ -140,7 +141,7 @@ def test_several_threads_share_the_rows(count, threads, monkeypatch):
     found = []
     for enough in (1_000_000, 10):
         threads(count)
-        monkeypatch.setattr(convolution, "_ENOUGH", enough)
+        monkeypatch.setattr(sharing, "_ENOUGH", enough)
         y = convolve(x, layer.weight, layer.bias, places)
         found.append([y, *torch.autograd.grad(y.square().sum(), [x, layer.weight, layer.bias])])
     assert torch.equal(found[0][0], found[1][0])

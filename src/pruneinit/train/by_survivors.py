@@ -14,21 +14,26 @@ from torch.autograd import Function
 from pruneinit.survivors import Survivors, survivors_of
 from pruneinit.train import products
 from pruneinit.train.convolution import convolve, innermost, outermost
+from pruneinit.train.normalisation import normalise
 from pruneinit.train.places import Places
 from pruneinit.train.pointwise import tanh
 
 _SPARSE = 0.6
 """Below this density the sums were faster than PyTorch's convolution (8 to 64 channels, 128 images, one thread)."""
 
+_COPIES = 32
+"""Products a number of the output that took as long as the copies to and from PyTorch's order, which sums spare."""
+
 
 @contextmanager
 def by_survivors(model: nn.Module) -> Iterator[None]:
     """While it lasts, convolutions of a sparsified model compute by their kept weights, where that is faster.
 
-    They are those with at most 60 % of their weights, padded with zeros or periodically. What they give has the batch
-    innermost in memory; activations and additions keep that order by themselves, and pooling and batch normalisation
-    are given it in a form that they are fast in. Everything else is as it was: parameters, gradients, modes; numbers
-    are the same but for rounding. A tensor of another device or type than float32 or float64 is computed as ever.
+    They are those with at most 60 % of their weights, and those of few channels; padded with zeros or periodically.
+    What they give has the batch innermost in memory; activations and additions keep that order by themselves, batch
+    normalisation is compiled for it, and pooling is given it in a form that it is fast in. Everything else is as it
+    was: parameters, gradients, modes; numbers are the same but for rounding. A tensor of another device or type than
+    float32 or float64 is computed as ever.
 
     Raises:
         InputError: numba is not there.
@@ -59,7 +64,7 @@ def _forward(model: nn.Module, name: str, module: nn.Module) -> Callable[[Tensor
     kind = type(module).forward  # not the class itself, which parametrising replaces
     if isinstance(module, nn.Conv2d) and kind is nn.Conv2d.forward and module.padding_mode in ("zeros", "circular"):
         survivors = survivors_of(model, f"{name}.weight")
-        if survivors is not None and len(survivors.index) <= _SPARSE * survivors.numel:
+        if survivors is not None and len(survivors.index) <= _SPARSE * survivors.numel + _COPIES * module.out_channels:
             return partial(_convolved, module, survivors, {})
     if kind in (nn.MaxPool2d.forward, nn.AvgPool2d.forward) and not getattr(module, "return_indices", False):
         return partial(_pooled, module, kind)
@@ -84,12 +89,26 @@ def _pooled(layer: nn.Module, forward: Callable[..., Tensor], x: Tensor) -> Tens
     return forward(layer, x.transpose(0, 1)).transpose(0, 1) if _is_innermost(x) else forward(layer, x)
 
 
-def _normalised(layer: nn.Module, forward: Callable[..., Tensor], x: Tensor) -> Tensor:
-    if not _is_innermost(x):
+def _normalised(layer: nn.BatchNorm2d, forward: Callable[..., Tensor], x: Tensor) -> Tensor:
+    if not (_is_innermost(x) and all(one.dtype == x.dtype for one in layer.parameters())):
         return forward(layer, x)
     images = innermost(x)
-    # One wide image has the same mean and variance as all.
-    return outermost(forward(layer, images.flatten(2)[None])[0].view(images.shape))
+    if not layer.training and layer.running_mean is not None:
+        return outermost(forward(layer, images.flatten(2)[None]).view(images.shape))  # one wide image
+    found, mean, variance = normalise(images.flatten(1), layer.weight, layer.bias, layer.eps)
+    if layer.training:
+        _remember(layer, mean, variance * (found.shape[1] / (found.shape[1] - 1)))
+    return outermost(found.view(images.shape))
+
+
+def _remember(layer: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+    """Let the running moments follow those of a batch."""
+    if layer.running_mean is None or layer.running_var is None or layer.num_batches_tracked is None:
+        return
+    layer.num_batches_tracked.add_(1)
+    share = 1 / int(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
+    layer.running_mean.lerp_(mean, share)
+    layer.running_var.lerp_(variance, share)
 
 
 def _activated(layer: nn.Module, forward: Callable[..., Tensor], x: Tensor) -> Tensor:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -15,9 +12,7 @@ from torch.autograd.function import once_differentiable
 from pruneinit.errors import InputError
 from pruneinit.train.places import Places, Walk
 from pruneinit.train.products import Indices, compiled
-
-_ENOUGH = 1_000_000
-"""Products that are worth a thread of their own: some tenth of a millisecond."""
+from pruneinit.train.threads import each, shares
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, places: Places) -> Tensor:
@@ -82,17 +77,16 @@ def _add(walk: Walk, values: Tensor, bias: Tensor, source: Tensor, target: Tenso
     """Write the sums to `target` [channels, height, width, N], of `source`, likewise."""
     fixed = (*_listed(walk), values.numpy(), bias.numpy(), source.view(-1).numpy(), source.shape[-1])
     out = target.view(*target.shape[:2], -1).numpy()
-    parts = _parts(len(values), target)
-    _each(parts, lambda first, last, part: compiled(_sums)(*fixed, first, last, out))
+    each(_shares(len(values), target), lambda first, last, _: compiled(_sums)(*fixed, first, last, out))
 
 
 def _correlated(walk: Walk, source: Tensor, g: Tensor, values: Tensor) -> Tensor:
     """The gradient of each of the kept `values`, from that of the target."""
     fixed = (*_listed(walk), source.view(-1).numpy(), source.shape[-1], g.view(*g.shape[:2], -1).numpy())
-    parts = _parts(len(values), g)
-    found = values.new_zeros(len(parts) - 1, len(values))
+    rows = _shares(len(values), g)
+    found = values.new_zeros(len(rows) - 1, len(values))
     out = found.numpy()
-    _each(parts, lambda first, last, part: compiled(_dots)(*fixed, first, last, out[part]))
+    each(rows, lambda first, last, share: compiled(_dots)(*fixed, first, last, out[share]))
     return found.sum(0)
 
 
@@ -100,24 +94,8 @@ def _listed(walk: Walk) -> tuple[Indices, ...]:
     return walk.kinds, walk.bases, walk.starts, walk.lengths, walk.ends, walk.pixels, walk.which
 
 
-def _parts(kept: int, target: Tensor) -> list[int]:
-    """Where each thread's share of the rows of a target begins, and where the last one ends."""
-    rows, products = target.shape[1], kept * target[0].numel()
-    parts = max(1, min(torch.get_num_threads(), rows, products // _ENOUGH))
-    return [rows * part // parts for part in range(parts + 1)]
-
-
-def _each(parts: Sequence[int], compute: Callable[[int, int, int], None]) -> None:
-    """Compute each part, by its first row, the one behind its last, and its number."""
-    if len(parts) == 2:
-        compute(parts[0], parts[1], 0)
-    else:
-        list(_threads(len(parts) - 1).map(compute, parts[:-1], parts[1:], range(len(parts) - 1)))
-
-
-@functools.cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, "convolution")
+def _shares(kept: int, target: Tensor) -> list[int]:
+    return shares(target.shape[1], kept * target[0].numel())
 
 
 def innermost(x: Tensor) -> Tensor:
