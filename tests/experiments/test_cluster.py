@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from pruneinit.commands.executor import chosen
 from pruneinit.errors import InputError
 from pruneinit.experiments.cluster import cluster
-from pruneinit.experiments.executors import chosen
 from pruneinit.experiments.grid import Grid
 from pruneinit.experiments.lock import claimed
 from pruneinit.experiments.sweep import sweep

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from pruneinit.commands.executor import chosen
 from pruneinit.errors import InputError
 from pruneinit.experiments import jointly as joint
-from pruneinit.experiments.executors import chosen
 from pruneinit.experiments.grid import Grid
 from pruneinit.experiments.sweep import read, sweep
 

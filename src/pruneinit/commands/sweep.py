@@ -6,10 +6,10 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from pruneinit.commands.executor import chosen
 from pruneinit.errors import InputError, check_whole
 from pruneinit.experiments import Grid
 from pruneinit.experiments.beside import side_by_side
-from pruneinit.experiments.executors import chosen
 from pruneinit.experiments.sweep import export, standing, sweep
 from pruneinit.following import following
 from pruneinit.screen import open_console, say, speaks

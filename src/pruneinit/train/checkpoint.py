@@ -89,7 +89,10 @@ def read(path: AnyPath, model: nn.Module, same: Mapping[str, Any]) -> Saved | No
     """
     if not Path(path).exists():
         return None
-    tensors, metadata = read_tensors(path)
+    try:
+        tensors, metadata = read_tensors(path)
+    except InputError as error:
+        raise InputError(f"no checkpoint to go on from: {error}, or remove it to begin anew") from error
     if metadata.get("checkpoint") != _VERSION:
         raise InputError(f"{path} is not a training checkpoint of this version of pruneinit: give another path")
     difference = _model_difference(model, tensors) or _difference(metadata["same"], same)
