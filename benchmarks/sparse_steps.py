@@ -33,6 +33,7 @@ NETWORKS: tuple[tuple[str, dict[str, Any], int], ...] = (
     ("resnet20", {"width": 8}, 128),
     ("vgg16", {"width": 64}, 32),
     ("resnet32", {"width": 32}, 64),
+    ("mlp", {"depth": 4, "width": 1024}, 256),
 )
 SPARSITIES = (0.9, 0.95, 0.98)
 HEADER = ("network", "images", "sparsity", "step as ever", "by survivors", "faster")

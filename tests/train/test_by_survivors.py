@@ -32,6 +32,19 @@ def stable(name):
     return model
 
 
+def rescaled(name):
+    """With a factor beside the survivors of each weight."""
+    model = pruned(name)
+    pi.rescale_(
+        model,
+        targets=dict.fromkeys(pi.current_masks(model), torch.tensor(0.5)),
+        method="layer",
+        batches=[(torch.randn(8, *SHAPES[name], dtype=torch.float64), torch.zeros(8).long())],
+    )
+    assert all(len(layer.parametrizations.weight) == 2 for layer in model.modules() if isinstance(layer, nn.Conv2d))
+    return model
+
+
 NETWORKS = {
     "vcnn, tanh": lambda: pruned("vcnn-2", depth=6, activation="tanh"),
     "vcnn, relu": lambda: pruned("vcnn-2", depth=6, activation="relu"),
@@ -39,6 +52,7 @@ NETWORKS = {
     "vgg11_bn": lambda: pruned("vgg11_bn"),
     "resnet8": lambda: pruned("resnet8"),
     "stable": lambda: stable("resnet8"),
+    "rescaled": lambda: rescaled("vgg11"),
 }
 
 
@@ -150,6 +164,67 @@ def test_what_pytorch_refuses_is_refused(shape):
     model = pi.sparsify_(*with_masks(nn.Sequential(nn.Conv2d(4, 4, 3))))
     with by_survivors(model), pytest.raises(RuntimeError, match="[Kk]ernel size|channels"):
         model(torch.zeros(shape))
+
+
+def linear(sparsity=0.9):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(30, 20), nn.Tanh(), nn.Linear(20, 8)).double()
+    return pi.sparsify_(model, pi.prune(model, pi.Magnitude(), sparsity=sparsity, scope="layer"))
+
+
+def summed(model):
+    """The linear layers that are computed by their survivors."""
+    return [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and "forward" in vars(layer)]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(6, 30), (30,), (2, 3, 30), (7, 30), (1, 1, 5, 30)])
+def test_linear_layers_are_computed_by_their_survivors(shape, threads, monkeypatch):
+    monkeypatch.setattr("pruneinit.train.by_survivors._PRODUCTS", 0)
+    monkeypatch.setattr("pruneinit.train.threads._ENOUGH", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    model, x = linear(), torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    other, y = copy.deepcopy(model), x.detach().clone().requires_grad_()
+    expected = {**outcome(model, x), "x": x.grad}
+    with by_survivors(other):
+        assert summed(other) == ["0", "2"]
+        used = []
+        monkeypatch.setattr(nn.Linear, "forward", lambda *given: used.append(given))
+        found = {**outcome(other, y), "x": y.grad}
+    assert not used
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    assert found["scores"].is_contiguous()
+
+
+def test_columns_stay_columns(monkeypatch):
+    monkeypatch.setattr("pruneinit.train.by_survivors._PRODUCTS", 0)
+    model, x = linear(), torch.randn(30, 6, dtype=torch.float64).t()
+    with by_survivors(model):
+        found = model(x)
+    assert found.t().is_contiguous()
+    torch.testing.assert_close(found, model(x))
+
+
+def test_linear_layers_that_are_dense_or_small_are_not():
+    with by_survivors(model := linear(sparsity=0.8)):
+        assert summed(model) == []
+    model, x = linear(), torch.randn(6, 30, dtype=torch.float64)
+    expected = model(x)
+    with by_survivors(model):
+        assert torch.equal(model(x), expected)
+
+
+@pytest.mark.parametrize("shape", [(0, 30), (2, 30)], ids=["no examples", "two"])
+def test_the_bounds_of_linear_layers(shape, monkeypatch):
+    monkeypatch.setattr("pruneinit.train.by_survivors._PRODUCTS", 0)
+    model, x = linear(), torch.randn(shape, dtype=torch.float64)
+    expected = model(x)
+    with by_survivors(model):
+        torch.testing.assert_close(model(x), expected)
+        with pytest.raises(RuntimeError, match="mat1 and mat2 shapes"):
+            model(torch.zeros(2, 29, dtype=torch.float64))
+        with pytest.raises(RuntimeError, match="dtype"):
+            model(torch.zeros(2, 30))
 
 
 def test_a_layer_that_is_called_with_several_sizes():

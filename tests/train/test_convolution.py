@@ -66,7 +66,7 @@ def test_values_and_gradients_are_those_of_the_dense_convolution(layer_and_size,
     if places is None:
         assert layer.padding_mode == "circular"
         reject()
-    expected, found = layer(x), convolve(x, layer.weight, layer.bias, places)
+    expected, found = layer(x), convolve(x, layer.weight[mask], layer.bias, places)
     close = {"rtol": 0, "atol": TOLERANCE[dtype]}
     torch.testing.assert_close(found, expected, **close)
     g = torch.randn_like(expected)
@@ -81,19 +81,16 @@ def test_gradients_are_those_of_finite_differences():
     mask = pruned(layer, 0.5, torch.float64)
     places = Places.of(layer, mask, (6, 5))
 
-    def kept(x, values, bias):
-        return convolve(x, torch.zeros_like(layer.weight).masked_scatter(mask, values), bias, places)
-
     x = torch.randn(2, 2, 6, 5, dtype=torch.float64, requires_grad=True)
     values = torch.randn(int(mask.sum()), dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(kept, (x, values, layer.bias), fast_mode=True)
+    assert torch.autograd.gradcheck(lambda *given: convolve(*given, places), (x, values, layer.bias), fast_mode=True)
 
 
-@pytest.mark.parametrize("which", ["x", "weight", "bias"])
+@pytest.mark.parametrize("which", ["x", "values", "bias"])
 def test_only_what_asks_for_a_gradient_gets_one(which):
     layer = nn.Conv2d(1, 2, 3)
     x = torch.randn(2, 1, 5, 5)
-    tensors = {"x": x, "weight": layer.weight.detach(), "bias": layer.bias.detach()}
+    tensors = {"x": x, "values": layer.weight.detach().view(-1), "bias": layer.bias.detach()}
     tensors[which].requires_grad_()
     places = Places.of(layer, torch.ones_like(layer.weight, dtype=torch.bool), (5, 5))
     convolve(*tensors.values(), places).sum().backward()
@@ -102,26 +99,33 @@ def test_only_what_asks_for_a_gradient_gets_one(which):
 
 def test_the_batch_lies_innermost_in_what_comes_out():
     layer, x = nn.Conv2d(2, 3, 3, padding=1), torch.randn(4, 2, 5, 6)
-    places = Places.of(layer, layer.weight > 0, (5, 6))
-    out = convolve(x, layer.weight, layer.bias, places)
+    mask = layer.weight > 0
+    given = layer.weight[mask], layer.bias, Places.of(layer, mask, (5, 6))
+    out = convolve(x, *given)
     assert innermost(out).data_ptr() == out.data_ptr()
-    torch.testing.assert_close(convolve(outermost(innermost(x)), layer.weight, layer.bias, places), out)
+    torch.testing.assert_close(convolve(outermost(innermost(x)), *given), out)
 
 
 def test_a_second_derivative_is_refused():
     layer, x = nn.Conv2d(1, 1, 3), torch.randn(1, 1, 4, 4, requires_grad=True)
     places = Places.of(layer, layer.weight > -9, (4, 4))
-    (gradient,) = torch.autograd.grad(convolve(x, layer.weight, None, places).square().sum(), x, create_graph=True)
+    (gradient,) = torch.autograd.grad(
+        convolve(x, layer.weight.view(-1), None, places).square().sum(), x, create_graph=True
+    )
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
 
 
-def test_images_of_another_size_are_refused():
+def test_images_of_another_size_and_other_values_are_refused():
     layer = nn.Conv2d(2, 3, 3)
-    places = Places.of(layer, layer.weight > 0, (5, 6))
+    mask = layer.weight > 0
+    values, places = layer.weight[mask], Places.of(layer, mask, (5, 6))
     for shape in ((1, 2, 6, 6), (1, 3, 5, 6), (2, 5, 6)):
         with pytest.raises(InputError, match=r"images must be of shape \[N, 2, 5, 6\], got"):
-            convolve(torch.zeros(shape), layer.weight, layer.bias, places)
+            convolve(torch.zeros(shape), values, layer.bias, places)
+    for wrong in (values[1:], layer.weight):
+        with pytest.raises(InputError, match=rf"values must be of shape \[{len(values)}\], got"):
+            convolve(torch.zeros(1, 2, 5, 6), wrong, layer.bias, places)
 
 
 @pytest.fixture
@@ -142,7 +146,7 @@ def test_several_threads_share_the_rows(count, threads, monkeypatch):
     for enough in (1_000_000, 10):
         threads(count)
         monkeypatch.setattr(sharing, "_ENOUGH", enough)
-        y = convolve(x, layer.weight, layer.bias, places)
+        y = convolve(x, layer.weight[mask], layer.bias, places)
         found.append([y, *torch.autograd.grad(y.square().sum(), [x, layer.weight, layer.bias])])
     assert torch.equal(found[0][0], found[1][0])
     torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12)
@@ -151,6 +155,7 @@ def test_several_threads_share_the_rows(count, threads, monkeypatch):
 def test_equal_calls_give_equal_bits():
     torch.manual_seed(0)
     layer, x = nn.Conv2d(8, 8, 3, padding=1), torch.randn(64, 8, 9, 9)
-    places = Places.of(layer, layer.weight > 0.05, (9, 9))
-    found = [convolve(x, layer.weight, layer.bias, places) for _ in range(3)]
+    mask = layer.weight > 0.05
+    places = Places.of(layer, mask, (9, 9))
+    found = [convolve(x, layer.weight[mask], layer.bias, places) for _ in range(3)]
     assert all(torch.equal(found[0], one) for one in found[1:])

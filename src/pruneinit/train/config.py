@@ -35,7 +35,7 @@ class Training:
         augment: Random crops and flips, as far as they suit the data set.
         amp: `"bf16"` runs the forward pass under bfloat16 autocast; parameters, gradients and loss stay float32.
         channels_last: Keep images and convolution weights in the memory order [N, H, W, C].
-        sparse: Multiply by the kept weights of convolutions alone, on a CPU with numba (`docs/costs.md`).
+        sparse: Multiply by the kept weights alone where that is faster, on a CPU with numba (`docs/costs.md`).
         compile: Run the model through `torch.compile`; the first steps then take much longer.
         clip_norm: Scale the gradient down to this 2-norm where it is larger; None leaves it alone.
 

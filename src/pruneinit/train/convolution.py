@@ -15,45 +15,46 @@ from pruneinit.train.products import Indices, compiled
 from pruneinit.train.threads import each, shares
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, places: Places) -> Tensor:
+def convolve(x: Tensor, values: Tensor, bias: Tensor | None, places: Places) -> Tensor:
     """A convolution by its kept weights.
 
     Args:
         x: [N, C, H, W] of the size that `places` is of, float32 or float64 on the CPU. Faster where N is innermost in
             memory, as it is in what this returns.
-        weight: [out, in / groups, height, width] of the same type. What is not kept is not read.
+        values: [kept] of the same type: of the weight [out, in / groups, height, width], in its order.
         bias: [out], or None.
         places: Of the kept weights.
 
     Returns:
-        [N, out, H', W'], with N innermost in memory. Gradients reach `x`, the kept of `weight`, and `bias`.
+        [N, out, H', W'], with N innermost in memory. Gradients reach `x`, `values` and `bias`.
 
     Raises:
-        InputError: Images of another size than that of `places`.
+        InputError: Images of another size than that of `places`, or another number of values.
 
     Example:
         >>> from torch.nn import Conv2d, functional
         >>> layer, x = Conv2d(2, 3, 3, padding=1), torch.randn(4, 2, 5, 5)
         >>> mask = layer.weight > 0
-        >>> ours = convolve(x, layer.weight, layer.bias, Places.of(layer, mask, (5, 5)))
+        >>> ours = convolve(x, layer.weight[mask], layer.bias, Places.of(layer, mask, (5, 5)))
         >>> torch.allclose(ours, functional.conv2d(x, layer.weight * mask, layer.bias, padding=1), atol=1e-6)
         True
     """
     if tuple(x.shape[1:]) != places.images:  # the compiled sums would read what is not theirs
         raise InputError(f"images must be of shape [N, {', '.join(map(str, places.images))}], got {list(x.shape)}")
-    found: Tensor = _Convolve.apply(x, weight, bias, places)  # type: ignore[no-untyped-call]
+    if tuple(values.shape) != (places.kept,):
+        raise InputError(f"values must be of shape [{places.kept}], got {list(values.shape)}")
+    found: Tensor = _Convolve.apply(x, values, bias, places)  # type: ignore[no-untyped-call]
     return found
 
 
 class _Convolve(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, places: Places) -> Tensor:
-        images = innermost(x.detach())
-        values = weight.detach().reshape(-1)[places.index]
-        shift = images.new_zeros(len(weight)) if bias is None else bias.detach()
-        out = images.new_empty(len(weight), *places.out, images.shape[-1])
+    def forward(ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, places: Places) -> Tensor:
+        images, values = innermost(x.detach()), values.detach()
+        shift = images.new_zeros(places.out[0]) if bias is None else bias.detach()
+        out = images.new_empty(*places.out, images.shape[-1])
         _add(places.forward, values, shift, images, out)
-        ctx.places, ctx.shape = places, weight.shape
+        ctx.places = places
         ctx.save_for_backward(images, values)
         return outermost(out)
 
@@ -62,15 +63,14 @@ class _Convolve(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         places, (images, values) = ctx.places, ctx.saved_tensors
         of_out = innermost(g)
-        of_images = of_weight = None
+        of_images = of_values = None
         if ctx.needs_input_grad[0]:
             of_images = torch.empty_like(images)
             _add(places.back, values, images.new_zeros(len(images)), of_out, of_images)
             of_images = outermost(of_images)
         if ctx.needs_input_grad[1]:
-            of_weight = images.new_zeros(ctx.shape)
-            of_weight.view(-1)[places.index] = _correlated(places.forward, images, of_out, values)
-        return of_images, of_weight, of_out.sum((1, 2, 3)) if ctx.needs_input_grad[2] else None, None
+            of_values = _correlated(places.forward, images, of_out, values)
+        return of_images, of_values, of_out.sum((1, 2, 3)) if ctx.needs_input_grad[2] else None, None
 
 
 def _add(walk: Walk, values: Tensor, bias: Tensor, source: Tensor, target: Tensor) -> None:

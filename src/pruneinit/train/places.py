@@ -88,18 +88,18 @@ class Places:
     """Where a pruned convolution finds its numbers, in images of one size.
 
     Attributes:
-        index: Of the kept weights in the flat weight.
+        kept: How many weights.
         forward: From the images to the outputs.
         back: From the outputs to the images.
         images: Channels, height and width of the images.
-        out: Height and width of the outputs.
+        out: Channels, height and width of the outputs.
     """
 
-    index: Tensor
+    kept: int
     forward: Walk
     back: Walk
     images: tuple[int, int, int]
-    out: tuple[int, int]
+    out: tuple[int, int, int]
 
     @staticmethod
     def of(layer: nn.Conv2d, mask: Tensor, size: tuple[int, int]) -> Places | None:
@@ -121,11 +121,11 @@ class Places:
         o, i, y, x = mask.cpu().nonzero(as_tuple=True)
         i = i + o // (layer.out_channels // layer.groups) * mask.shape[1]
         there, back = Taps(layer.out_channels, o, i, y, x), Taps(layer.in_channels, i, o, y, x)
-        out = (len(rows), len(columns))
+        out = (layer.out_channels, len(rows), len(columns))
         return Places(
-            index=mask.cpu().reshape(-1).nonzero().view(-1),
+            kept=len(o),
             forward=Walk.of(there, rows, columns, size),
-            back=Walk.of(back, _turned(rows, size[0]), _turned(columns, size[1]), out),
+            back=Walk.of(back, _turned(rows, size[0]), _turned(columns, size[1]), out[1:]),
             images=(layer.in_channels, *size),
             out=out,
         )
