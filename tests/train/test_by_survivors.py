@@ -1,10 +1,12 @@
 """Networks computed by their survivors, against the same networks computed as ever."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 import pruneinit as pi
 from pruneinit.errors import InputError
@@ -168,8 +170,7 @@ def test_what_pytorch_refuses_is_refused(shape):
 
 def linear(sparsity=0.9):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(30, 20), nn.Tanh(), nn.Linear(20, 8)).double()
-    return pi.sparsify_(model, pi.prune(model, pi.Magnitude(), sparsity=sparsity, scope="layer"))
+    return per_layer(nn.Sequential(nn.Linear(30, 20), nn.Tanh(), nn.Linear(20, 8)).double(), sparsity)
 
 
 def summed(model):
@@ -225,6 +226,175 @@ def test_the_bounds_of_linear_layers(shape, monkeypatch):
             model(torch.zeros(2, 29, dtype=torch.float64))
         with pytest.raises(RuntimeError, match="dtype"):
             model(torch.zeros(2, 30))
+
+
+def per_layer(model, sparsity=0.9):
+    return pi.sparsify_(model, pi.prune(model, pi.Magnitude(), sparsity=sparsity, scope="layer"))
+
+
+def both(model, x):
+    """What a model gives as ever, and by its survivors."""
+    expected = model(x)
+    with by_survivors(model):
+        return expected, model(x)
+
+
+X = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Add(nn.Module):
+    def forward(self, x):
+        y = x * 1.0
+        y += x
+        return y
+
+
+@pytest.mark.parametrize("last", [nn.ReLU(inplace=True), nn.Hardtanh(inplace=True), Add()], ids=["relu", "tanh", "add"])
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.MaxPool2d])
+def test_what_a_layer_gives_can_be_changed_in_place(kind, last, monkeypatch):
+    monkeypatch.setattr("pruneinit.train.by_survivors._PRODUCTS", 0)
+    torch.manual_seed(0)
+    layers = {
+        nn.Conv2d: [nn.Conv2d(4, 8, 3)],
+        nn.Linear: [nn.Flatten(), nn.Linear(256, 8)],
+        nn.BatchNorm2d: [nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8)],
+        nn.MaxPool2d: [nn.Conv2d(4, 8, 3), nn.MaxPool2d(2)],
+    }
+    model = per_layer(nn.Sequential(*layers[kind], last))
+    for x in (X, X[:1]):
+        if not (kind is nn.BatchNorm2d and len(x) == 1):
+            other = copy.deepcopy(model)
+            with by_survivors(other):
+                found = outcome(other, x)
+            torch.testing.assert_close(found, outcome(model, x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", [(2, 2), (1, 0), 2, "same", "valid"])
+@pytest.mark.parametrize("dilation", [(2, 2), (1, 3)])
+def test_a_geometry_that_is_set_afterwards(padding, dilation):
+    model = per_layer(nn.Sequential(nn.Conv2d(4, 8, 3, padding=1)))
+    with by_survivors(model):
+        model(X)
+        model[0].dilation, model[0].padding = dilation, padding
+        found = model(X)
+        if not isinstance(padding, str):
+            model[0].stride = 2
+        strided = model(X)
+    torch.testing.assert_close(strided, model(X))
+    model[0].stride = (1, 1)
+    torch.testing.assert_close(found, model(X))
+
+
+def test_a_copy_made_in_the_midst_of_it_is_a_model_of_its_own():
+    model = per_layer(nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.MaxPool2d(2)))
+    with by_survivors(model):
+        other = copy.deepcopy(model)
+        pi.densify_(other)
+        torch.testing.assert_close(other(X), model(X))
+    assert not any("forward" in vars(layer) for layer in model.modules())
+    torch.testing.assert_close(other(X), model(X))
+
+
+def test_callers_are_given_the_model_as_it_is(toy):
+    seen = []
+
+    def look(_):
+        seen.append(any("forward" in vars(layer) for layer in model.modules()))
+
+    model = per_layer(nn.Sequential(nn.Conv2d(1, 8, 3), nn.Flatten(), nn.Linear(32, 4)), 0.5)
+    train(model, toy(), Training(epochs=2, batch_size=8, sparse=True), seed=0, device="cpu", on_epoch=look)
+    assert seen == [False, False]
+
+
+def test_a_densified_model_is_dense():
+    model = per_layer(nn.Sequential(nn.Conv2d(4, 8, 3)))
+    expected = model(X)
+    with by_survivors(model):
+        pi.densify_(model)
+        torch.testing.assert_close(model(X), expected)
+
+
+class Twice(nn.Conv2d):
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, 2 * weight, bias)
+
+
+class Plus(nn.Module):
+    def forward(self, weight):
+        return weight + 1
+
+
+def test_what_a_subclass_or_another_parametrisation_does_is_kept():
+    torch.testing.assert_close(*both(per_layer(nn.Sequential(Twice(4, 8, 3))), X))
+    model = per_layer(nn.Sequential(nn.Conv2d(4, 8, 3)))
+    parametrize.register_parametrization(model[0], "weight", Plus(), unsafe=True)
+    torch.testing.assert_close(*both(model, X))
+
+
+def test_scripted_layers_and_names_of_arguments():
+    model = per_layer(nn.Sequential(nn.Conv2d(4, 8, 3), torch.jit.script(nn.ReLU()), nn.BatchNorm2d(8)).eval())
+    torch.testing.assert_close(*both(model, X))
+    with by_survivors(model):
+        assert torch.equal(model[0](input=X), nn.Conv2d.forward(model[0], X))
+
+
+@pytest.mark.parametrize("changed", [{"track_running_stats": False}, {"num_batches_tracked": None}, {"momentum": None}])
+def test_running_moments_follow_as_those_of_pytorch(changed):
+    torch.manual_seed(0)
+    model = per_layer(nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8)))
+    for name, value in changed.items():
+        setattr(model[1], name, value)
+    other = copy.deepcopy(model)
+    for _ in range(2):
+        model(X)
+        with by_survivors(other):
+            other(X)
+    torch.testing.assert_close(dict(other.named_buffers()), dict(model.named_buffers()))
+
+
+@pytest.mark.parametrize("settings", [{"affine": False}, {"track_running_stats": False}, {}])
+@pytest.mark.parametrize("channels", [1, 9])
+def test_a_normalisation_of_other_channels_is_refused(channels, settings):
+    model = per_layer(nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(channels, **settings)))
+    with by_survivors(model), pytest.raises(RuntimeError, match="should contain"):
+        model(X)
+
+
+def test_values_may_change_before_the_way_back():
+    model = per_layer(nn.Sequential(nn.Conv2d(4, 8, 3)))
+    other, gradients = copy.deepcopy(model), []
+    for one in (model, other):
+        with by_survivors(one) if one is other else nullcontext():
+            x = X.clone().requires_grad_()
+            y = one(x)
+            with torch.no_grad():
+                next(one.parameters()).mul_(3)
+            y.square().sum().backward()
+            gradients.append([x.grad, *(p.grad for p in one.parameters())])
+    torch.testing.assert_close(*gradients)
+
+
+def test_it_may_be_entered_again_and_within_itself():
+    model = pruned("vgg11_bn")
+    x, quick = images(model), by_survivors(model)
+    for _ in range(2):
+        with quick:
+            with quick:
+                model(x)
+            assert any("forward" in vars(module) for module in model.modules())
+        assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_an_order_of_memory_that_a_model_cannot_take_is_told_before_training(toy):
+    class Flat(nn.Module):
+        def forward(self, x):
+            return x.view(-1).view(len(x), -1)
+
+    model = per_layer(nn.Sequential(nn.Conv2d(1, 8, 3), Flat(), nn.Linear(32, 4)), 0.5)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(InputError, match="Sequential cannot take images of shape .*view size is not compatible"):
+        train(model, toy(), Training(epochs=1, batch_size=8, sparse=True), seed=0, device="cpu")
+    torch.testing.assert_close(dict(model.state_dict()), dict(before))
 
 
 def test_a_layer_that_is_called_with_several_sizes():

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from pruneinit.errors import InputError
 from pruneinit.train.normalisation import normalise
 
 
@@ -71,3 +72,9 @@ def test_nan_stays_where_it_is():
     found = normalise(x, None, None, 0.1)[0]
     assert found[0].isnan().all()
     assert found[1].isfinite().all()
+
+
+def test_parameters_of_other_channels_are_refused():
+    for weight, bias in ((torch.ones(3), None), (None, torch.ones(1))):
+        with pytest.raises(InputError, match=r"(weight|bias) must be of shape \[2\], got"):
+            normalise(torch.randn(2, 8), weight, bias, 0.1)

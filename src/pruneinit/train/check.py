@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -14,8 +16,16 @@ from pruneinit.train.distributed import World
 from pruneinit.train.modes import mode
 
 
-def check_fit(model: nn.Module, dataset: Dataset, training: Training, world: World) -> None:
+def check_fit(
+    model: nn.Module,
+    dataset: Dataset,
+    training: Training,
+    world: World,
+    within: AbstractContextManager[None] = nullcontext(),  # noqa: B008, it keeps nothing
+) -> None:
     """Send two images through the model in train mode, and one where a batch of one will come; leave no trace.
+
+    `within` is how the model will be trained.
 
     Raises:
         InputError: The model cannot take the images, gives no scores for every class, or has nothing to train; or the
@@ -30,12 +40,12 @@ def check_fit(model: nn.Module, dataset: Dataset, training: Training, world: Wor
             f"batch_size={training.batch_size} is smaller than the number of processes, {world.size}: "
             "every process needs an image of each batch"
         )
-    scores = _probe(model, dataset, min(2, images), "")
+    scores = _probe(model, dataset, min(2, images), "", within)
     _check_scores(scores, min(2, images), model, dataset)
     # Normalisation layers cannot train on a single value a channel; better to hear of it now than after an epoch.
     full, last = min(training.batch_size, images), images % training.batch_size
     if any(0 < size < 2 * world.size for size in (full, last)):
-        _probe(model, dataset, 1, f" (batch_size={training.batch_size} leaves a batch of one image; change it)")
+        _probe(model, dataset, 1, f" (batch_size={training.batch_size} leaves a batch of one image; change it)", within)
 
 
 def _check_parameters(model: nn.Module) -> None:
@@ -46,14 +56,14 @@ def _check_parameters(model: nn.Module) -> None:
         raise InputError(f"{type(model).__name__} has nothing to train: no parameter requires a gradient")
 
 
-def _probe(model: nn.Module, dataset: Dataset, count: int, advice: str) -> Tensor:
+def _probe(model: nn.Module, dataset: Dataset, count: int, advice: str, within: AbstractContextManager[None]) -> Tensor:
     device = next(model.parameters()).device
     few = dataset.train.take(torch.arange(count))
     x = next(iter(batches(few, dataset, count)))[0].to(device)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     devices = [device] if device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices), mode(model, training=True), torch.no_grad():
+        with torch.random.fork_rng(devices), mode(model, training=True), torch.no_grad(), within:
             scores = model(x)
     except Exception as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]

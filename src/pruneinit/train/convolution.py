@@ -43,34 +43,34 @@ def convolve(x: Tensor, values: Tensor, bias: Tensor | None, places: Places) -> 
         raise InputError(f"images must be of shape [N, {', '.join(map(str, places.images))}], got {list(x.shape)}")
     if tuple(values.shape) != (places.kept,):
         raise InputError(f"values must be of shape [{places.kept}], got {list(values.shape)}")
-    found: Tensor = _Convolve.apply(x, values, bias, places)  # type: ignore[no-untyped-call]
-    return found
+    # A view made within a function of autograd could not be changed in place.
+    return outermost(_Convolve.apply(innermost(x), values, bias, places))  # type: ignore[no-untyped-call]
 
 
 class _Convolve(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, places: Places) -> Tensor:
-        images, values = innermost(x.detach()), values.detach()
+    def forward(ctx: Any, images: Tensor, values: Tensor, bias: Tensor | None, places: Places) -> Tensor:
+        # The values are copied, as an optimizer may change them before the way back.
+        images, values = images.detach(), values.detach().clone()
         shift = images.new_zeros(places.out[0]) if bias is None else bias.detach()
         out = images.new_empty(*places.out, images.shape[-1])
         _add(places.forward, values, shift, images, out)
         ctx.places = places
         ctx.save_for_backward(images, values)
-        return outermost(out)
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         places, (images, values) = ctx.places, ctx.saved_tensors
-        of_out = innermost(g)
+        g = g.contiguous()
         of_images = of_values = None
         if ctx.needs_input_grad[0]:
             of_images = torch.empty_like(images)
-            _add(places.back, values, images.new_zeros(len(images)), of_out, of_images)
-            of_images = outermost(of_images)
+            _add(places.back, values, images.new_zeros(len(images)), g, of_images)
         if ctx.needs_input_grad[1]:
-            of_values = _correlated(places.forward, images, of_out, values)
-        return of_images, of_values, of_out.sum((1, 2, 3)) if ctx.needs_input_grad[2] else None, None
+            of_values = _correlated(places.forward, images, g, values)
+        return of_images, of_values, g.sum((1, 2, 3)) if ctx.needs_input_grad[2] else None, None
 
 
 def _add(walk: Walk, values: Tensor, bias: Tensor, source: Tensor, target: Tensor) -> None:

@@ -95,7 +95,8 @@ def train(
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise InputError(f"seed must be a whole number, 0 or more, got {seed!r}")
     with distributed(device) as world:
-        check_fit(model, dataset, training, world)
+        quick = by_survivors(model) if training.sparse and world.device.type == "cpu" else nullcontext()
+        check_fit(model, dataset, training, world, quick)
         same = identity(model, dataset, training, seed)
         saved = _read(checkpoint, model, same, world)
         place_(model, training, world.device)
@@ -108,13 +109,13 @@ def train(
         if world.first and on_start is not None:
             on_start(len(records))
         job = _Job(model, optimizer, step, whole, dataset.to(world.device), training, seed, world)
-        with by_survivors(model) if training.sparse and world.device.type == "cpu" else nullcontext():
-            while len(records) < training.epochs and not (records and records[-1].diverged):
+        while len(records) < training.epochs and not (records and records[-1].diverged):
+            with quick:
                 records.append(_epoch(job, len(records) + 1, on_step))
-                if world.first and checkpoint is not None:
-                    save(checkpoint, model, optimizer, records, same)
-                if world.first and on_epoch is not None:
-                    on_epoch(records[-1])
+            if world.first and checkpoint is not None:
+                save(checkpoint, model, optimizer, records, same)
+            if world.first and on_epoch is not None:
+                on_epoch(records[-1])
         optimizer.zero_grad()
         del step, whole, job  # they hold the process group, which ends with this block
     return records

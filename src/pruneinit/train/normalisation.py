@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from pruneinit.errors import InputError
 from pruneinit.train.products import compiled
 from pruneinit.train.threads import each, shares
 
@@ -26,12 +27,18 @@ def normalise(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float)
     Returns:
         The normalised [C, count]; and the mean and the (biased) variance of each channel, [C] and without gradients.
 
+    Raises:
+        InputError: Not as many weights or biases as channels.
+
     Example:
         >>> x = torch.tensor([[1.0, 3.0]])
         >>> found, mean, variance = normalise(x, None, torch.tensor([5.0]), 0.0)
         >>> found.tolist(), mean.tolist(), variance.tolist()
         ([[4.0, 6.0]], [2.0], [1.0])
     """
+    for name, one in (("weight", weight), ("bias", bias)):
+        if one is not None and tuple(one.shape) != (len(x),):  # the compiled loops would read what is not theirs
+            raise InputError(f"{name} must be of shape [{len(x)}], got {list(one.shape)}")
     found: tuple[Tensor, Tensor, Tensor] = _Normalise.apply(x, weight, bias, eps)  # type: ignore[no-untyped-call]
     return found
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.utils import _pair
 
 from pruneinit.train.products import Indices
 
@@ -133,14 +134,24 @@ class Places:
 
 def _sources(layer: nn.Conv2d, size: Sequence[int], axis: int) -> Tensor:
     """The input row (or column) that each tap of the kernel meets at each output row (or column); -1 for none."""
-    sides = layer._reversed_padding_repeated_twice
-    before, after = sides[2:] if axis == 0 else sides[:2]
+    kernel, stride, dilation = (_pair(one)[axis] for one in (layer.kernel_size, layer.stride, layer.dilation))
+    reach = dilation * (kernel - 1)
+    before, after = _padding(layer, axis, reach)
     places = torch.arange(-before, size[axis] + after)
     inside = (places >= 0) & (places < size[axis])
     padded = places % size[axis] if layer.padding_mode == "circular" else torch.where(inside, places, -1)
-    reach = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
-    first = torch.arange(0, max(0, len(padded) - reach), layer.stride[axis])
-    return padded[first[:, None] + layer.dilation[axis] * torch.arange(layer.kernel_size[axis])]
+    first = torch.arange(0, max(0, len(padded) - reach), stride)
+    return padded[first[:, None] + dilation * torch.arange(kernel)]
+
+
+def _padding(layer: nn.Conv2d, axis: int, reach: int) -> tuple[int, int]:
+    """Before and after, as PyTorch takes it: of zeros what the layer says, else what it was made with."""
+    if layer.padding_mode != "zeros":
+        sides = layer._reversed_padding_repeated_twice
+        return (sides[2], sides[3]) if axis == 0 else (sides[0], sides[1])
+    if isinstance(layer.padding, str):
+        return (reach // 2, reach - reach // 2) if layer.padding == "same" else (0, 0)
+    return (_pair(layer.padding)[axis],) * 2
 
 
 def _once(sources: Tensor) -> bool:
