@@ -8,6 +8,9 @@ ways on one core, with everything that a cell is: preparing, pruning, training, 
 all cores: one cell after the other with a thread for each core, and as `reproduce` does it, a process for each core
 with bundles. The floor is the time of the products of training and evaluation at the speed of one large product: no way
 of batching them can be faster, but by leaving out the products with zeros. Pruning is not in it.
+
+Sums in another order are rounded otherwise, and some of these trainings make points of accuracy of that. What rounding
+alone does is measured beside it: each cell is trained once more, one by one, with its starting weights a rounding off.
 """
 
 from __future__ import annotations
@@ -29,11 +32,14 @@ from documents import parse, put_table, write_results
 from measure import figure, judge, timed
 
 from pruneinit.experiments.beside import Bundle, bundles, run_together, side_by_side
-from pruneinit.experiments.cell import Result, run_one
+from pruneinit.experiments.cell import Result, learnt, run_one
 from pruneinit.experiments.executors import Executor, cores, processes, serial
 from pruneinit.experiments.grid import Cell
+from pruneinit.experiments.prepare import ready
+from pruneinit.experiments.recipe import Recipe
 from pruneinit.experiments.work import Work
 from pruneinit.paper import study
+from pruneinit.train import train
 
 FASTER = 5  # times the cells a minute, at least
 
@@ -68,7 +74,7 @@ def main() -> None:
     kept = {"machine": machine, "products, GFLOP/s": speed / 1e9, "bundles": found, "figures": figures}
     write_results("side_by_side", kept, commit)
     header = ("network", "sparsities", "one by one", "side by side", "faster", "floor of the products",
-              "accuracies differ by, points (median, most)")  # fmt: skip
+              "accuracies differ by, points (median, most)", "by one rounding of the weights")  # fmt: skip
     note = f"Eight cells each, one thread. Machine: {machine}, {speed / 1e9:.0f} GFLOP/s in one large product."
     put_table("sweeps.md", header, [row(one) for one in found], note, commit, "beside")
     put_table("sweeps.md", ("figure", "measured", "at most", "met"), rows, note, commit, "beside figures")
@@ -111,7 +117,9 @@ def compared(cells: list[Cell], speed: float) -> dict[str, Any]:
         seconds.append(time.perf_counter() - start)
     if bad := next((one for way in results for one in way if one.state != "done"), None):
         raise SystemExit(f"a cell has failed, nothing is measured: {bad.traceback}")
-    apart = [100 * abs((a.test_accuracy or 0.0) - (b.test_accuracy or 0.0)) for a, b in zip(*results, strict=True)]
+    accuracies = [[result.test_accuracy or 0.0 for result in way] for way in results]
+    accuracies.append([a_rounding_off(cell.recipe) for cell in cells])
+    apart, off = ([100 * abs(a - b) for a, b in zip(way, accuracies[1], strict=True)] for way in accuracies[::2])
     same = all(a.survivors == b.survivors and a.diverged == b.diverged for a, b in zip(*results, strict=True))
     recipe = cells[0].recipe
     found = {
@@ -119,15 +127,32 @@ def compared(cells: list[Cell], speed: float) -> dict[str, Any]:
         "sparsities": sorted({cell.recipe.sparsity for cell in cells}),
         "together, s": seconds[0], "alone, s": seconds[1], "floor, s": floor(cells, speed),
         "same survivors and divergences": same,
-        "apart": apart, "beside": [result.beside for result in results[0]],
-        "accuracies": [[result.test_accuracy for result in way] for way in results],
+        "apart": apart, "a rounding off": off, "beside": [result.beside for result in results[0]],
+        "accuracies": accuracies,
     }  # fmt: skip
     print(f"{recipe.activation}, depth {recipe.depth}: {seconds[1] / seconds[0]:.1f} times faster, ", end="")
     print(
-        f"accuracies differ by {statistics.median(apart):.2f} points, at most {max(apart):.2f}; same: {same}",
+        f"accuracies differ by {_spread(apart)} points (median, most), from one rounding by {_spread(off)}; "
+        f"same: {same}",
         flush=True,
     )
     return found
+
+
+def a_rounding_off(recipe: Recipe) -> float:
+    """The test accuracy of a recipe, one by one, from starting weights that are each the next float up or down."""
+    device = torch.device("cpu")
+    dataset = learnt(recipe, None, device)
+    model, _ = ready(recipe, dataset, device)
+    drawn = torch.Generator().manual_seed(recipe.seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            up = torch.rand(weight.shape, generator=drawn) < 0.5
+            off = torch.where(
+                up, weight.nextafter(weight.new_tensor(torch.inf)), weight.nextafter(weight.new_tensor(-torch.inf))
+            )
+            weight.copy_(torch.where(weight == 0, weight, off))  # what is pruned stays so
+    return train(model, dataset, recipe.training, seed=recipe.seed, device=device)[-1].test_accuracy or 0.0
 
 
 def row(found: dict[str, Any]) -> list[str]:
@@ -138,8 +163,13 @@ def row(found: dict[str, Any]) -> list[str]:
         f"{found['together, s']:.0f} s",
         f"{found['alone, s'] / found['together, s']:.1f} times",
         f"{found['floor, s']:.0f} s",
-        f"{statistics.median(found['apart']):.2f}, {max(found['apart']):.2f}",
+        _spread(found["apart"]),
+        _spread(found["a rounding off"]),
     ]
+
+
+def _spread(points: Sequence[float]) -> str:
+    return f"{statistics.median(points):.2f}, {max(points):.2f}"
 
 
 def _shortened(cell: Cell, images: int | None) -> Cell:

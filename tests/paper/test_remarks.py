@@ -46,6 +46,11 @@ def test_the_best_row_of_each_place_is_named():
     ]
 
 
+def test_no_row_is_called_best_where_several_have_the_highest_accuracy():
+    (said,) = best_rows([entry("SNIP", 0.9, 10.0), entry("GraSP", 0.9, 9.0), entry("SynFlow", 0.9, 10.0)])
+    assert said == "Best of resnet32 on cifar10: no single row at sparsity 0.9 (10.00 %)."
+
+
 def test_what_spoiling_the_masks_costs_is_a_mean_over_places():
     found = [*FOUND, entry("SNIP, shuffled", 0.9, 88.0), entry("SNIP, shuffled", 0.98, 81.0)]
     assert sanity(found) == ["SNIP shuffled is -0.50 from SNIP itself, the mean over 2 places."]

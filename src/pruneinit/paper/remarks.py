@@ -46,16 +46,18 @@ def agreement(found: Sequence[Entry]) -> list[str]:
 
 
 def best_rows(found: Sequence[Entry]) -> list[str]:
-    """The most accurate row at each place, among those with more than one."""
+    """The most accurate row at each place, among those with more than one; none where the first ones are equal."""
     said = []
     for network, data in dict.fromkeys((entry.network, entry.data) for entry in found):
         here = [entry for entry in found if (entry.network, entry.data) == (network, data)]
         told = []
         for place in dict.fromkeys(_place(entry) for entry in here):
-            rivals = [entry for entry in here if _place(entry) == place and entry.last is not None]
+            rivals = [(one.last.mean, one.row) for one in here if _place(one) == place and one.last is not None]
             if len(rivals) > 1:
-                top = max(rivals, key=lambda entry: entry.last.mean if entry.last else 0.0)
-                told.append(f"{top.row} at {place} ({top.last.mean:.2f} %)" if top.last else "")
+                top = max(accuracy for accuracy, _ in rivals)
+                ahead = [row for accuracy, row in rivals if accuracy == top]
+                # Equal to the last digit are networks that all say one class.
+                told.append(f"{ahead[0] if len(ahead) == 1 else 'no single row'} at {place} ({top:.2f} %)")
         if told:
             said.append(f"Best of {network} on {data}: {', '.join(told)}.")
     return said

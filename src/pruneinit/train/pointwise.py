@@ -92,7 +92,9 @@ def tanh(x: Tensor, out: Tensor | None = None) -> Tensor:
     found = torch.empty_like(x) if out is None else out
     if x.dtype != torch.float32:
         return _numpy(x, found)
-    compiled(_quotient)(x.view(-1).numpy(), found.view(-1).numpy())
+    if found is not x:
+        found.copy_(x)
+    compiled(_quotient)(found.view(-1).numpy())
     return found
 
 
@@ -105,14 +107,15 @@ _Q3, _Q4 = np.float32(4.05190186e-4), np.float32(1.38060744e-6)
 _END = np.float32(7.9)
 
 
-def _quotient(x: Any, out: Any) -> None:
+def _quotient(x: Any) -> None:
+    # One array, as two that might overlap are worked on number by number: in place that took seven times as long.
     for i in range(len(x)):
         t = x[i]
         t = _END if t > _END else t  # of NaN, both are false
         t = -_END if t < -_END else t
         z = t * t
         p = _P0 + z * (_P1 + z * (_P2 + z * (_P3 + z * (_P4 + z * _P5))))
-        out[i] = t * p / (_Q0 + z * (_Q1 + z * (_Q2 + z * (_Q3 + z * _Q4))))
+        x[i] = t * p / (_Q0 + z * (_Q1 + z * (_Q2 + z * (_Q3 + z * _Q4))))
 
 
 def _tanh_(z: Tensor) -> Tensor:
