@@ -6,6 +6,7 @@ import json
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,14 @@ def test_the_benchmark_of_a_billion_weights_does_a_million_too(documents, monkey
     assert '"weights": 1008805' in shown
     assert '"survivors": 50440' in shown
     assert "| score by Snip |" in shown
+
+
+def test_the_benchmark_of_a_gpu_trains_on_a_cpu_too(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT / "benchmarks")
+    found = runpy.run_path(str(PROJECT / "benchmarks" / "gpu.py"))
+    training = replace(found["paper"](2).training, epochs=2, **found["WAYS"]["recorded"])
+    seconds = found["Trial"](training, width=2, images=20, device="cpu").carry_out()
+    assert seconds["epoch"] > 0
 
 
 def test_a_billion_weights_were_pruned_within_the_memory_that_the_benchmark_allows():

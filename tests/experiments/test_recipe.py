@@ -107,9 +107,10 @@ def test_recipes_of_before_rounds_were_optional_and_checks_were_there_keep_their
     assert Recipe(criterion="none").hash == "b727454c8e"
 
 
-def test_products_by_survivors_are_in_the_hash_only_where_they_are_asked_for():
-    assert Recipe(training=Training(sparse=False)).hash == Recipe().hash == "a2bdaa44be"
-    assert Recipe(training=Training(sparse=True)).hash != Recipe().hash
+@pytest.mark.parametrize("name", ["sparse", "cuda_graph"])
+def test_later_settings_of_training_are_in_the_hash_only_where_they_are_asked_for(name):
+    assert Recipe(training=Training(**{name: False})).hash == Recipe().hash == "a2bdaa44be"
+    assert Recipe(training=Training(**{name: True})).hash != Recipe().hash
 
 
 def test_rescaling_between_rounds_is_in_the_hash_only_where_it_is_done():

@@ -25,6 +25,7 @@ WRONG = {
     "amp": ("fp16",),
     "channels_last": (0,),
     "sparse": (1,),
+    "cuda_graph": (1,),
     "compile": ("true",),
     "clip_norm": (0.0, -1.0, float("inf")),
 }
@@ -54,6 +55,11 @@ def test_nesterov_where_it_would_be_ignored(settings):
 def test_sparse_products_with_what_they_would_not_follow(other):
     with pytest.raises(InputError, match="leave out amp, channels_last and compile"):
         Training(sparse=True, **other)
+
+
+def test_a_graph_of_a_step_needs_sgd():
+    with pytest.raises(InputError, match="cuda_graph=True needs optimizer='sgd', got 'adamw'"):
+        Training(optimizer="adamw", cuda_graph=True)
 
 
 def test_every_setting_is_documented():

@@ -231,6 +231,7 @@ class Recipe:
 _LATER = (
     *(("sanity", "none"), ("train_images", None), ("rescale_between", "none"), ("mirrored", None)),
     ("sparse", False),  # of the training
+    ("cuda_graph", False),
 )
 
 

@@ -163,6 +163,6 @@ EDGE_VCNN = Edge(
     **texts("edge-vcnn"),
     **_CONVOLUTIONS.told_by(),
     order={"small": seed_by_seed({"depth": (50, 100), "sparsity": (0.95,)})},
-    beside=3,  # learning rates
+    beside=4,  # learning rates
     measure=True,
 )

@@ -47,8 +47,9 @@ def identity(model: nn.Module, dataset: Dataset, training: Training, seed: int) 
         "data": [dataset.name, len(dataset.train), *dataset.shape],
         "indices": {name: _digest(buffer) for name, buffer in model.named_buffers() if is_index(buffer)},
     }
-    if not training.sparse:  # a setting that came later: older checkpoints go on
-        del same["sparse"]
+    for later in ("sparse", "cuda_graph"):  # settings that came later: older checkpoints go on
+        if not same[later]:
+            del same[later]
     plain: dict[str, Any] = json.loads(json.dumps(same))
     return plain
 

@@ -36,6 +36,9 @@ class Training:
         amp: `"bf16"` runs the forward pass under bfloat16 autocast; parameters, gradients and loss stay float32.
         channels_last: Keep images and convolution weights in the memory order [N, H, W, C].
         sparse: Multiply by the kept weights alone where that is faster, on a CPU with numba (`docs/costs.md`).
+        cuda_graph: On one GPU, record a step as a CUDA graph and replay it, which saves the time of starting hundreds
+            of small kernels. For SGD, and for models of which each step does the same: what Python decides from step
+            to step, as hooks or dropped layers do, is not asked again. Ignored on a CPU and under torchrun.
         compile: Run the model through `torch.compile`; the first steps then take much longer.
         clip_norm: Scale the gradient down to this 2-norm where it is larger; None leaves it alone.
 
@@ -68,6 +71,7 @@ class Training:
     amp: Precision = "none"
     channels_last: bool = False
     sparse: bool = False
+    cuda_graph: bool = False
     compile: bool = False
     clip_norm: float | None = None
 
@@ -77,10 +81,12 @@ class Training:
         check_choice("optimizer", self.optimizer, get_args(Optimizer))
         check_choice("schedule", self.schedule, get_args(Schedule))
         check_choice("amp", self.amp, get_args(Precision))
-        for name in ("nesterov", "augment", "channels_last", "sparse", "compile"):
+        for name in ("nesterov", "augment", "channels_last", "sparse", "cuda_graph", "compile"):
             check_truth(name, getattr(self, name))
         if self.sparse and (self.compile or self.channels_last or self.amp != "none"):
             raise InputError("sparse=True has an order of images of its own: leave out amp, channels_last and compile")
+        if self.cuda_graph and self.optimizer != "sgd":
+            raise InputError(f"cuda_graph=True needs optimizer='sgd', got {self.optimizer!r}")
         check_number("lr", self.lr, above=0.0)
         check_number("momentum", self.momentum, least=0.0, below=1.0)
         check_number("weight_decay", self.weight_decay, least=0.0)

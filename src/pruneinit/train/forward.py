@@ -53,11 +53,29 @@ def make_optimizer(model: nn.Module, training: Training) -> torch.optim.Optimize
     fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
     if training.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=training.lr, weight_decay=training.weight_decay, fused=fused)
+    # A recorded step reads the learning rate where it is, on the GPU.
+    recorded = training.cuda_graph and fused and parameters[0].device.type == "cuda"
     return torch.optim.SGD(
         parameters,
-        lr=training.lr,
+        lr=torch.tensor(training.lr, device=parameters[0].device) if recorded else training.lr,
         momentum=training.momentum,
         nesterov=training.nesterov,
         weight_decay=training.weight_decay,
         fused=fused,
     )
+
+
+def set_rate_(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of all parameters, in its place where it is a tensor.
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=torch.tensor(0.1))
+        >>> set_rate_(optimizer, 0.5)
+        >>> optimizer.param_groups[0]["lr"]
+        tensor(0.5000)
+    """
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,8 @@ from pruneinit.train.checkpoint import Saved, identity, read, remove_parts, rest
 from pruneinit.train.config import Training
 from pruneinit.train.distributed import World, distributed, parallel, sync_buffers, together, total
 from pruneinit.train.evaluate import evaluate
-from pruneinit.train.forward import Forward, make_forward, make_optimizer, place_
+from pruneinit.train.forward import Forward, make_forward, make_optimizer, place_, set_rate_
+from pruneinit.train.graphs import CudaGraph, Repeated, Step
 from pruneinit.train.modes import mode
 from pruneinit.train.records import Epoch
 from pruneinit.train.schedule import learning_rate
@@ -108,22 +110,27 @@ def train(
         whole = step if world.size == 1 else make_forward(model, training, world.device)
         if world.first and on_start is not None:
             on_start(len(records))
-        job = _Job(model, optimizer, step, whole, dataset.to(world.device), training, seed, world)
+        sums = torch.zeros(2, dtype=torch.float64, device=world.device)
+        job = _Job(model, optimizer, step, whole, dataset.to(world.device), training, seed, world, sums)
+        update = _updates(job)
         while len(records) < training.epochs and not (records and records[-1].diverged):
             with quick:
-                records.append(_epoch(job, len(records) + 1, on_step))
+                records.append(_epoch(job, update, len(records) + 1, on_step))
             if world.first and checkpoint is not None:
                 save(checkpoint, model, optimizer, records, same)
             if world.first and on_epoch is not None:
                 on_epoch(records[-1])
         optimizer.zero_grad()
-        del step, whole, job  # they hold the process group, which ends with this block
+        del step, whole, job, update  # they hold the process group, which ends with this block
     return records
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What every epoch needs. `step` calls the model in training, `whole` in evaluation (without collectives)."""
+    """What every epoch needs. `step` calls the model in training, `whole` in evaluation (without collectives).
+
+    `sums` are the loss and the hits of the epoch so far.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -133,12 +140,21 @@ class _Job:
     training: Training
     seed: int
     world: World
+    sums: Tensor
 
 
-def _epoch(job: _Job, epoch: int, on_step: OnStep | None) -> Epoch:
+def _updates(job: _Job) -> Step:
+    """What takes a step: as it is, or recorded as one graph."""
+    update = partial(_update, job)
+    if not job.training.cuda_graph or job.world.size > 1 or job.world.device.type != "cuda":
+        return update
+    return Repeated(update, CudaGraph(job.world.device))
+
+
+def _epoch(job: _Job, update: Step, epoch: int, on_step: OnStep | None) -> Epoch:
     start = time.perf_counter()
     with _random(job.seed, epoch, job.world), mode(job.model, training=True):
-        lr, train_loss, train_accuracy = _learn(job, epoch, on_step)
+        lr, train_loss, train_accuracy = _learn(job, update, epoch, on_step)
         sync_buffers(job.model, job.world)
         held_out = job.data.validation
         validation = _evaluate(job, held_out) if held_out is not None else (None, None)
@@ -157,12 +173,12 @@ def _epoch(job: _Job, epoch: int, on_step: OnStep | None) -> Epoch:
     )
 
 
-def _learn(job: _Job, epoch: int, on_step: OnStep | None) -> tuple[float, float, float]:
+def _learn(job: _Job, update: Step, epoch: int, on_step: OnStep | None) -> tuple[float, float, float]:
     """One pass over the training split: the last learning rate, mean loss and accuracy."""
     training, world, images = job.training, job.world, len(job.data.train)
     steps = math.ceil(images / training.batch_size)
     every = max(1, steps // _LOOKS)
-    sums = torch.zeros(2, dtype=torch.float64, device=world.device)
+    job.sums.zero_()
     generator = torch.Generator().manual_seed(derived(job.seed, epoch))
     shares = batches(
         job.data.train,
@@ -178,10 +194,11 @@ def _learn(job: _Job, epoch: int, on_step: OnStep | None) -> tuple[float, float,
     for done, (x, y) in enumerate(shares, start=1):
         lr = learning_rate((epoch - 1) * steps + done - 1, steps, training)
         seen = min(done * training.batch_size, images)
-        _step(job, x, y, seen - (done - 1) * training.batch_size, lr, sums)
+        set_rate_(job.optimizer, lr)
+        update(x, y, seen - (done - 1) * training.batch_size)
         looks = done % every == 0 or done == steps
         if looks:
-            loss, accuracy = (total(sums, world) / seen).tolist()
+            loss, accuracy = (total(job.sums, world) / seen).tolist()
         # The clock decides only who is told: a look sums over all processes, which must agree on when to take it.
         if on_step is not None and world.first and (looks or time.monotonic() - told > _SILENCE):
             on_step(epoch, done, steps, loss)
@@ -191,18 +208,16 @@ def _learn(job: _Job, epoch: int, on_step: OnStep | None) -> tuple[float, float,
     return lr, loss, accuracy
 
 
-def _step(job: _Job, x: Tensor, y: Tensor, size: int, lr: float, sums: Tensor) -> None:
-    """One update from this process's share of a batch of `size` images; adds its loss and hits to `sums`."""
-    for group in job.optimizer.param_groups:
-        group["lr"] = lr
+def _update(job: _Job, x: Tensor, y: Tensor, size: int) -> None:
+    """One step from this process's share of a batch of `size` images; adds its loss and hits to `job.sums`."""
     job.optimizer.zero_grad()
     if len(y):
         scores = job.step(x)
         summed = functional.cross_entropy(scores, y, reduction="sum", label_smoothing=job.training.label_smoothing)
         # DistributedDataParallel averages over processes: times the world, the mean of shares is the mean of images.
         torch.autograd.backward(summed * (job.world.size / size))
-        sums[0] += summed.detach()
-        sums[1] += (scores.detach().argmax(1) == y).sum()
+        job.sums[0] += summed.detach()
+        job.sums[1] += (scores.detach().argmax(1) == y).sum()
     else:
         # The others wait for this process's gradient, which is zero. Two black images, as many models cannot reshape
         # an empty batch (`x.view(len(x), -1)`), nor normalise a single image.
@@ -213,7 +228,9 @@ def _step(job: _Job, x: Tensor, y: Tensor, size: int, lr: float, sums: Tensor) -
 
 
 def _evaluate(job: _Job, split: Split) -> tuple[float, float]:
-    return evaluate(job.model, split, job.data, job.training.batch_size, world=job.world, forward=job.whole)
+    # Nothing is kept for a way back, and a GPU is busier with larger batches.
+    size = job.training.batch_size * (4 if job.world.device.type == "cuda" else 1)
+    return evaluate(job.model, split, job.data, size, world=job.world, forward=job.whole)
 
 
 def _read(
