@@ -5,7 +5,8 @@
 
 Trains a few epochs of the recipe of `pruneinit reproduce cifar --scale paper` at 90 %, SBP on a Stable ResNet, on as
 many random images as CIFAR-10 has, and reckons from the median epoch and what comes before it how long all 160 take.
-Prints a table, and writes it into `docs/costs.md` and `results/gpu.json`. `results/` has it only once it was measured.
+Every way has processes of its own; the losses that are printed should be alike. Prints a table, and writes it into
+`docs/costs.md` and, line by line, `results/gpu.json`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import torch
@@ -59,17 +61,21 @@ class Trial:
     device: str
 
     def carry_out(self) -> dict[str, float]:
-        """Seconds before the first epoch is over beyond an epoch, and of the median one of those after it."""
+        """Seconds of a median epoch, and of what comes before the first one and on top of it; the last loss."""
         torch.set_num_threads(1)
-        recipe = paper(self.width)
-        dataset = noise(self.images)
+        dataset, device = noise(self.images), torch.device(self.device)
+        torch.zeros(1, device=device)  # starts the GPU
         start = time.perf_counter()
-        model, _ = ready(recipe, dataset.to(self.device), torch.device(self.device))
-        ends: list[float] = []
-        train(model, dataset, self.training, seed=0, device=self.device,
-              on_epoch=lambda epoch: ends.append(time.perf_counter()))  # fmt: skip
-        epoch = statistics.median(b - a for a, b in pairwise(ends))
-        return {"before": ends[0] - start - epoch, "epoch": epoch}
+        model, _ = ready(paper(self.width), dataset.to(device), device)
+        prepared = time.perf_counter() - start
+        if _MEETING is not None:
+            _MEETING.wait(120)
+        ends = [time.perf_counter()]
+        records = train(model, dataset, self.training, seed=0, device=device,
+                        on_epoch=lambda epoch: ends.append(time.perf_counter()))  # fmt: skip
+        first, *others = (b - a for a, b in pairwise(ends))
+        epoch = statistics.median(others)
+        return {"before": prepared + first - epoch, "epoch": epoch, "loss": records[-1].train_loss}
 
 
 def main() -> None:
@@ -80,33 +86,42 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--beside", type=int, default=12)
     arguments, commit = parse(parser)
-    if arguments.epochs < 2:
-        raise SystemExit(
-            f"--epochs must be 2 or more, as the first one is not an epoch like others, got {arguments.epochs}"
-        )
-    whole = paper(arguments.width).training
-    found: dict[str, dict[str, float]] = {}
-    for name, settings in WAYS.items():
-        training = replace(whole, epochs=arguments.epochs, **settings)
-        found[name] = Trial(training, arguments.width, arguments.images, arguments.device).carry_out()
-        print(" | ".join(row(name, found[name], whole.epochs)), flush=True)
-    quickest = min(found, key=lambda name: found[name]["before"] + whole.epochs * found[name]["epoch"])
-    best = replace(whole, epochs=arguments.epochs, **WAYS[quickest])
-    for count in sorted({2, arguments.beside // 2, arguments.beside} - {0, 1}):
-        name = f"{count} side by side, each {quickest}"
-        found[name] = beside(Trial(best, arguments.width, arguments.images, arguments.device), count)
-        print(" | ".join(row(name, found[name], whole.epochs)), flush=True)
-    last = f"{arguments.beside} side by side, each {quickest}"
-    figures = [
-        figure(f"ResNet32, {whole.epochs} epochs, {quickest}", seconds(found[quickest], whole.epochs), "s", ONE),
-        figure(f"{last}, {whole.epochs} epochs", seconds(found[last], whole.epochs), "s", SEVERAL),
-    ]
-    judged = judge(figures)
-    place = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else platform.machine()
-    machine = f"{place}, {os.cpu_count()} cores, torch {torch.__version__}"
-    write_results("gpu", {"machine": machine, "ways": found, "figures": figures}, commit)
-    note = f"From {arguments.epochs} epochs of {arguments.images:,} images. Machine: {machine}."
-    put_table("costs.md", HEADER, [row(name, one, whole.epochs) for name, one in found.items()], note, commit, "gpu")
+    if arguments.epochs < 2 or arguments.beside < 2:
+        raise SystemExit("--epochs and --beside must be 2 or more")
+    epochs = paper(arguments.width).training.epochs
+    gpu = arguments.device.startswith("cuda")
+    place = torch.cuda.get_device_name() if gpu else platform.machine()
+    kept: dict[str, Any] = {"machine": f"{place}, {os.cpu_count()} cores, torch {torch.__version__}", "ways": {}}
+    found: dict[str, dict[str, float]] = kept["ways"]
+
+    def measure(name: str, settings: dict[str, Any], count: int) -> None:
+        """One line of the table, which is kept at once; what fails leaves the others alone."""
+        training = replace(paper(arguments.width).training, epochs=arguments.epochs, **settings)
+        try:
+            found[name] = beside(Trial(training, arguments.width, arguments.images, arguments.device), count)
+        except Exception as error:
+            print(f"{name}: {error}", flush=True)
+            return
+        print(" | ".join(row(name, found[name], epochs)), f"loss {found[name]['loss']:.4f}", flush=True)
+        if commit:
+            write_results("gpu", kept)
+
+    for name in ("as ever", "recorded", "recorded, float32", "recorded, images first"):
+        measure(name, WAYS[name], 1)
+    quick = min(found, key=lambda name: seconds(found[name], epochs))
+    several = {count: f"{count} side by side, each {quick}" for count in sorted({2, arguments.beside})}
+    for count, name in several.items():
+        measure(name, WAYS[quick], count)
+    measure("recorded, compiled", WAYS["recorded, compiled"], 1)
+    alone = {name: seconds(found[name], epochs) for name in WAYS if name in found}
+    best = min(alone, key=lambda name: alone[name])
+    kept["figures"] = [figure(f"ResNet32, {epochs} epochs, {best}", alone[best], "s", ONE)]
+    if (last := several[arguments.beside]) in found:
+        kept["figures"].append(figure(f"{last}, {epochs} epochs", seconds(found[last], epochs), "s", SEVERAL))
+    judged = judge(kept["figures"])
+    write_results("gpu", kept, commit)
+    note = f"From {arguments.epochs} epochs of {arguments.images:,} images. Machine: {kept['machine']}."
+    put_table("costs.md", HEADER, [row(name, one, epochs) for name, one in found.items()], note, commit, "gpu")
     put_table("costs.md", ("figure", "measured", "at most", "met"), judged, note, commit, "gpu figures")
 
 
@@ -135,11 +150,21 @@ def noise(images: int) -> Dataset:
     return Dataset("noise", split(images), split(images // 5), names, (0.5,) * 3, (0.25,) * 3, padding=4, flip=True)
 
 
+_MEETING: Barrier | None = None
+"""Where the processes of trainings side by side wait for each other, so that none begins before all are ready."""
+
+
 def beside(trial: Trial, count: int) -> dict[str, float]:
     """The slowest of so many trainings at a time, each in a process of its own."""
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, spawn, initializer=_meet, initargs=(spawn.Barrier(count),)) as pool:
         found = [future.result() for future in [pool.submit(trial.carry_out) for _ in range(count)]]
-    return max(found, key=lambda one: one["before"] + one["epoch"] * paper(trial.width).training.epochs)
+    return max(found, key=lambda one: seconds(one, paper(trial.width).training.epochs))
+
+
+def _meet(barrier: Barrier) -> None:
+    global _MEETING
+    _MEETING = barrier
 
 
 def seconds(found: dict[str, float], epochs: int) -> float:

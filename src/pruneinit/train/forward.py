@@ -53,11 +53,9 @@ def make_optimizer(model: nn.Module, training: Training) -> torch.optim.Optimize
     fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
     if training.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=training.lr, weight_decay=training.weight_decay, fused=fused)
-    # A recorded step reads the learning rate where it is, on the GPU.
-    recorded = training.cuda_graph and fused and parameters[0].device.type == "cuda"
     return torch.optim.SGD(
         parameters,
-        lr=torch.tensor(training.lr, device=parameters[0].device) if recorded else training.lr,
+        lr=training.lr,
         momentum=training.momentum,
         nesterov=training.nesterov,
         weight_decay=training.weight_decay,

@@ -84,7 +84,7 @@ def train(
 
     Raises:
         InputError: The model does not fit the data, or the checkpoint belongs to another training; the model is then
-            as it was.
+            as it was. With `cuda_graph` also, after three steps, that a step cannot be recorded.
 
     Example:
         >>> images = torch.tensor([0, 255], dtype=torch.uint8).repeat(8).view(16, 1, 1, 1).expand(16, 1, 2, 2)
@@ -145,10 +145,18 @@ class _Job:
 
 def _updates(job: _Job) -> Step:
     """What takes a step: as it is, or recorded as one graph."""
-    update = partial(_update, job)
-    if not job.training.cuda_graph or job.world.size > 1 or job.world.device.type != "cuda":
+    update, groups = partial(_update, job), job.optimizer.param_groups
+    alone_on_gpu = job.world.size == 1 and job.world.device.type == "cuda"
+    # Only the fused optimizer reads a learning rate that is on the GPU, which a recorded step has to.
+    if not (job.training.cuda_graph and alone_on_gpu and all(group["fused"] for group in groups)):
         return update
-    return Repeated(update, CudaGraph(job.world.device))
+    for group in groups:
+        group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=job.world.device)
+
+    def places() -> dict[str, int]:
+        return {name: t.data_ptr() for name, t in (*job.model.named_parameters(), *job.model.named_buffers())}
+
+    return Repeated(update, CudaGraph(job.world.device), places)
 
 
 def _epoch(job: _Job, update: Step, epoch: int, on_step: OnStep | None) -> Epoch:
