@@ -212,7 +212,11 @@ def test_a_full_disk_is_told_in_one_line_and_what_is_there_stays(workers, tmp_pa
     kept = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
     (tmp_path / "grid.yaml").write_text(YAML)
     full = carried_out(100)
-    assert (full.returncode, full.stderr.count("\n")) == (2, 1), full.stderr
+    # Of workers that are ended, loky's watcher of semaphores sometimes warns that one is gone already.
+    said = [
+        line for line in full.stderr.splitlines() if "resource_tracker" not in line and line.strip() != "warnings.warn("
+    ]
+    assert (full.returncode, len(said)) == (2, 1), full.stderr
     assert re.search(r"error: cannot write .*: File too large; free some space or choose another folder", full.stderr)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json*")} == kept
     assert carried_out(10**9).returncode == 0

@@ -178,7 +178,7 @@ def test_what_a_user_can_get_wrong_is_told_in_one_line(words, message, tmp_path,
 def test_the_command_draws_again_and_writes_the_page_of_all_studies(tmp_path, capsys):
     assert main(["reproduce", "vcnn", "--budget", "0", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "vcnn: 0 of 108 cells are done" in out
+    assert "vcnn: 0 of 144 cells are done" in out
     assert "goes on with the cells that are missing" in out
     page = tmp_path / "docs" / "results.md"
     assert main(["reproduce", "docs", "--out", str(tmp_path), "--page", str(page)]) == 0

@@ -36,10 +36,7 @@ class Training:
         amp: `"bf16"` runs the forward pass under bfloat16 autocast; parameters, gradients and loss stay float32.
         channels_last: Keep images and convolution weights in the memory order [N, H, W, C].
         sparse: Multiply by the kept weights alone where that is faster, on a CPU with numba (`docs/costs.md`).
-        cuda_graph: On one GPU, record a step as a CUDA graph and replay it, which saves the time of starting hundreds
-            of small kernels. For SGD, and for models of which each step does the same: all state is changed in place,
-            and what Python decides from step to step, as hooks or dropped layers do, is not asked again. The memory
-            of a step is held twice. Ignored on a CPU and under torchrun.
+        cuda_graph: On one GPU, with SGD, record a step once and replay it; for which models: `docs/costs.md`.
         compile: Run the model through `torch.compile`; the first steps then take much longer.
         clip_norm: Scale the gradient down to this 2-norm where it is larger; None leaves it alone.
 
