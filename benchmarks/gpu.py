@@ -108,6 +108,8 @@ def main() -> None:
 
     for name in ("as ever", "recorded", "recorded, float32", "recorded, images first"):
         measure(name, WAYS[name], 1)
+    if not found:
+        raise SystemExit("none of the ways could be measured; what went wrong is said above")
     quick = min(found, key=lambda name: seconds(found[name], epochs))
     several = {count: f"{count} side by side, each {quick}" for count in sorted({2, arguments.beside})}
     for count, name in several.items():
