@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,15 @@ def test_each_cell_is_in_one_bundle_with_others_that_share_its_data_and_sizes(si
     firsts = [place[one.hash] for one in found]
     assert firsts == sorted(firsts)
     assert all(place[group[0].hash] == min(place[cell.hash] for cell in group) for group in members)
+
+
+@pytest.mark.parametrize("model", ["mlp", "vcnn-2"], ids=["trained side by side", "prepared once"])
+def test_cells_that_are_to_stay_apart_are_in_bundles_of_their_own(model):
+    cells = replace(GRID, recipe={**SHARED, "model": model}).cells()
+    found = bundles(cells, 8, lambda cell: cell.recipe.training.lr)
+    members = [one.cells if isinstance(one, Bundle) else (one,) for one in found]
+    assert sorted(cell.hash for group in members for cell in group) == sorted(cell.hash for cell in cells)
+    assert all(len({cell.recipe.training.lr for cell in group}) == 1 for group in members)
 
 
 def test_what_is_no_small_network_or_not_trained_by_sgd_stays_alone():

@@ -2,10 +2,12 @@ import statistics
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pruneinit.experiments.cell import Result
 from pruneinit.experiments.grid import Grid
-from pruneinit.paper.entries import entries
+from pruneinit.paper.entries import at_chosen, entries
 from pruneinit.paper.published import Reported
 from pruneinit.paper.tables import csv_rows, csv_text, entry_table, pivot, unmeasured
 
@@ -52,15 +54,38 @@ def test_mean_and_deviation_are_of_the_chosen_value_alone_and_test_data_has_no_s
     assert first.difference == pytest.approx(81.0 - 92.0)
 
 
-def test_an_unfinished_grid_counts_the_seeds_that_have_every_value_to_choose_from():
+def test_an_unfinished_grid_chooses_among_the_seeds_that_have_every_value_and_counts_further_ones_at_it():
     def keep(cell):
-        return cell.recipe.seed == 0 or (cell.recipe.seed == 1 and lr(cell) == 0.1)
+        # Of seed 1 the chosen value alone, of seed 2 the other one, which would win if it had a say.
+        return cell.recipe.seed == 0 or lr(cell) == {1: 0.1, 2: 0.01}[cell.recipe.seed]
 
-    found = entries(GRID, found_of(lambda cell: result(cell, 0.5, 0.5 + lr(cell)), keep))
-    assert [(entry.seeds, entry.chosen) for entry in found] == [(1, 0.1)] * 4
-    assert found[0].last.sd is None
-    empty = entries(GRID, {})
-    assert [(entry.seeds, entry.last, entry.chosen) for entry in empty] == [(0, None, None)] * 4
+    def value(cell):
+        return result(cell, 0.5 + 0.1 * cell.recipe.seed, 0.99 if cell.recipe.seed == 2 else 0.5 + lr(cell))
+
+    found = entries(GRID, found_of(value, keep))
+    assert [(entry.seeds, entry.chosen) for entry in found] == [(2, 0.1)] * 4
+    assert found[0].last.mean == pytest.approx(55.0)
+    one = entries(GRID, found_of(value, lambda cell: cell.recipe.seed == 0))
+    assert [(entry.seeds, entry.last.sd) for entry in one] == [(1, None)] * 4
+    none = entries(GRID, found_of(value, lambda cell: cell.recipe.seed > 0 and keep(cell)))
+    assert [(entry.seeds, entry.last, entry.chosen) for entry in none] == [(0, None, None)] * 4
+
+
+@given(st.data())
+def test_the_chosen_value_is_that_of_the_best_mean_over_whole_seeds(data):
+    score = {cell.hash: data.draw(st.sampled_from([0.25, 0.5, 0.75])) for cell in GRID.cells()}
+    there = found_of(lambda cell: result(cell, 0.5, score[cell.hash]), lambda cell: data.draw(st.booleans()))
+    told = at_chosen(GRID, GRID.cells(), there)
+    for place in {(cell.row, cell.recipe.sparsity) for cell in GRID.cells()}:
+        here = [cell for cell in GRID.cells() if (cell.row, cell.recipe.sparsity) == place]
+        whole = [n for n in (0, 1, 2) if all(cell.hash in there for cell in here if cell.recipe.seed == n)]
+        means = {
+            rate: sum(score[cell.hash] for cell in here if lr(cell) == rate and cell.recipe.seed in whole)
+            for rate in (0.1, 0.01)
+        }
+        best = 0.1 if means[0.1] >= means[0.01] else 0.01
+        expected = {cell.hash: lr(cell) == best for cell in here} if whole else {}
+        assert {cell.hash: told[cell.hash] for cell in here if cell.hash in told} == expected
 
 
 def test_a_value_that_failed_for_a_seed_is_not_chosen():

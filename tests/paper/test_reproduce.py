@@ -63,6 +63,29 @@ def test_no_cell_is_begun_when_the_time_is_over_and_the_next_call_goes_on(tmp_pa
     assert "3 of 12" not in second.page.read_text()
 
 
+def test_further_seeds_are_computed_at_the_chosen_rate_first_and_at_the_others_last(tmp_path):
+    rates, seen = [0.1, 0.01], []
+    grid = Grid("vcnn", SHARED, ROWS, {"depth": [3], "seed": [0, 1], "training.lr": rates}, "training.lr")
+
+    class Choosing(Study):
+        def grid(self, scale):
+            return grid
+
+    class Seen(Watch):
+        def result(self, now, cell, result):
+            seen.append((cell.row, cell.recipe.seed, cell.recipe.training.lr))
+
+    choosing = Choosing(**{**vars(TINY), "beside": 2})
+    reproduce(choosing, tmp_path, means_of(Budget(10, clock=clock_of([0, 1, 2, 3, 10]))))
+    found = choosing.findings("small", tmp_path / "vcnn")
+    chosen = {row["row"]: row["chosen_lr"] for row in found.rows if row["seeds"]}
+    assert (found.done, chosen.keys()) == (6, ROWS.keys())
+    means = replace(means_of(Budget(1e9)), following=lambda name, *sweep: nullcontext(Seen(*sweep)))
+    reproduce(choosing, tmp_path, means)
+    assert seen[:3] == [(row, 1, chosen[row]) for row in ROWS]
+    assert seen[3:] == [(row, 1, next(rate for rate in rates if rate != chosen[row])) for row in ROWS]
+
+
 def test_committed_results_are_enough_to_draw_again_without_data(tmp_path):
     done = reproduce(TINY, tmp_path / "a", means_of(Budget(1e9)))
     copy = TINY.folder(tmp_path / "b", "small")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -58,7 +58,7 @@ class SideBySide(Work):
         return first
 
 
-def side_by_side(executor: Executor, size: int) -> Executor:
+def side_by_side(executor: Executor, size: int, apart: Callable[[Cell], Any] | None = None) -> Executor:
     """Let an executor carry out bundles of cells whose networks are trained side by side, or prepared once.
 
     Trained side by side are fully connected networks of the same sizes, on the same data by the same seed, with
@@ -68,6 +68,7 @@ def side_by_side(executor: Executor, size: int) -> Executor:
     Args:
         executor: How bundles are carried out.
         size: Cells of a bundle, at most.
+        apart: Cells of different values of this are not put into one bundle; None puts any together.
     """
 
     def execute(todo: Sequence[Cell], work: Work) -> Iterator[tuple[Cell, Result | None]]:
@@ -75,7 +76,7 @@ def side_by_side(executor: Executor, size: int) -> Executor:
             yield from executor(todo, work)
             return
         jointly = SideBySide(work.folder, work.stale, work.data_root, work.device, work.measure)
-        for cell, result in executor(bundles(todo, size), jointly):
+        for cell, result in executor(bundles(todo, size, apart), jointly):
             if not isinstance(cell, Bundle):
                 yield cell, result
                 continue
@@ -91,7 +92,7 @@ def side_by_side(executor: Executor, size: int) -> Executor:
     return execute
 
 
-def bundles(cells: Sequence[Cell], size: int) -> list[Cell]:
+def bundles(cells: Sequence[Cell], size: int, apart: Callable[[Cell], Any] | None = None) -> list[Cell]:
     """Cells in bundles, each where the first of its cells was; a cell that shares nothing stays itself.
 
     Networks that differ in the learning rate alone come together, and then those of similar sparsity: they are pruned
@@ -106,7 +107,8 @@ def bundles(cells: Sequence[Cell], size: int) -> list[Cell]:
     place = {cell.hash: at for at, cell in enumerate(cells)}
     groups: dict[Any, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(_shared(cell.recipe) or _pruned(cell.recipe), []).append(cell)
+        together = _shared(cell.recipe) or _pruned(cell.recipe)
+        groups.setdefault((together, apart(cell) if apart else None), []).append(cell)
     found: list[Cell] = []
     for group in groups.values():
         # By the first of those that are pruned alike, so that cells that come early in the sweep stay early.

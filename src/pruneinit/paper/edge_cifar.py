@@ -59,13 +59,19 @@ _RESIDUAL: dict[str, Sequence[Any]] = {
     ),
 }
 _PARTS = (_PLAIN, _DEEPER, _RESIDUAL)
-_ONE_SEED = {"seed": (0,)}
-# What is nearest to each other needs seeds first.
-_ROUNDS = _RESIDUAL | {"row": ("SBP", "SBP, 20 rounds")}
+_ONE_SEED, _THREE_SEEDS = {"seed": (0,)}, {"seed": (0, 1, 2)}
 EDGE_CIFAR = Study(
     **texts("edge-cifar"),
     figure=figure,
     remarks=best_rows,
     beside=4,  # learning rates
-    order={"small": seed_by_seed(*(part | _ONE_SEED for part in _PARTS), _ROUNDS, *_PARTS)},
+    order={
+        "small": seed_by_seed(
+            *(part | _ONE_SEED for part in _PARTS),
+            _PLAIN,
+            _RESIDUAL | _THREE_SEEDS,
+            _DEEPER | _THREE_SEEDS,
+            *_PARTS,
+        )
+    },
 )

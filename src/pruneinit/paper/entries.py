@@ -76,8 +76,7 @@ def entries(
 ) -> list[Entry]:
     """The entries of a grid's table, row by row; also those that nothing was computed of yet.
 
-    Where the grid chooses an axis, only the cells of the chosen value count. It is chosen among the seeds of which
-    every value was computed, so that an unfinished grid has numbers too.
+    Where the grid chooses an axis, only the cells of the chosen value count; see `at_chosen`.
 
     Args:
         grid: What was carried out.
@@ -113,23 +112,48 @@ def entries(
     return found
 
 
-def _counted(grid: Grid, cells: Sequence[Cell], results: Mapping[str, Result]) -> list[Cell]:
-    """The cells whose results go into the table."""
+def at_chosen(grid: Grid, cells: Sequence[Cell], results: Mapping[str, Result]) -> dict[str, bool]:
+    """By hash, whether a cell has the chosen value of its row and place; none of those where nothing is chosen.
+
+    It is chosen among the seeds of which every value was computed, and counts for the others too: so an unfinished
+    grid has numbers, and further seeds need one cell each.
+
+    Args:
+        grid: What is carried out.
+        cells: Of it.
+        results: By the hash of the cell.
+    """
     if grid.choose is None:
-        return [cell for cell in cells if cell.hash in results and not results[cell.hash].failed]
+        return {}
     whole = [
         cell
         for members in _groups(cells, (grid.choose,)).values()
         if all(cell.hash in results for cell in members)
         for cell in members
     ]
-    return choose(whole, grid.choose, lambda cell: results[cell.hash].validation_accuracy)
+    taken = choose(whole, grid.choose, lambda cell: results[cell.hash].validation_accuracy)
+    values = {_apart(cell, ("seed", grid.choose)): cell.axes[grid.choose] for cell in taken}
+    places = {cell.hash: _apart(cell, ("seed", grid.choose)) for cell in cells}
+    return {cell.hash: cell.axes[grid.choose] == values[at] for cell in cells if (at := places[cell.hash]) in values}
+
+
+def _counted(grid: Grid, cells: Sequence[Cell], results: Mapping[str, Result]) -> list[Cell]:
+    """The cells whose results go into the table."""
+    done = [cell for cell in cells if cell.hash in results and not results[cell.hash].failed]
+    if grid.choose is None:
+        return done
+    chosen = at_chosen(grid, cells, results)
+    return [cell for cell in done if chosen.get(cell.hash, False)]
 
 
 def _groups(cells: Iterable[Cell], without: Sequence[str | None]) -> dict[str, list[Cell]]:
     """Cells that differ in nothing but some axes, in the order of the grid."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
-        apart = repr((cell.row, [one for one in cell.axes.items() if one[0] not in without]))
-        found.setdefault(apart, []).append(cell)
+        found.setdefault(_apart(cell, without), []).append(cell)
     return found
+
+
+def _apart(cell: Cell, without: Sequence[str | None]) -> str:
+    """What sets a cell apart from others, but for some axes."""
+    return repr((cell.row, [one for one in cell.axes.items() if one[0] not in without]))

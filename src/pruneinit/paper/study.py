@@ -12,11 +12,11 @@ from pruneinit.data import data_root
 from pruneinit.errors import InputError
 from pruneinit.experiments.beside import side_by_side
 from pruneinit.experiments.executors import Stop, cores, processes, serial
-from pruneinit.experiments.grid import Grid
+from pruneinit.experiments.grid import Cell, Grid
 from pruneinit.experiments.progress import Watch
 from pruneinit.experiments.sweep import EXPORTED, Standing, export, standing, sweep
 from pruneinit.experiments.work import CELLS
-from pruneinit.paper.entries import Entry, entries
+from pruneinit.paper.entries import Entry, at_chosen, entries
 from pruneinit.paper.order import Order, extremes_first
 from pruneinit.paper.published import Reported, published
 from pruneinit.paper.tables import csv_rows, entry_table, progress_of, unmeasured
@@ -103,7 +103,8 @@ class Study:
         table: Writes all of them in Markdown; `summary` the short form.
         summary: The same for a page of all studies.
         remarks: What the numbers say.
-        order: Which cells to begin with, by scale; `extremes_first` where it is not given.
+        order: Which cells to begin with, by scale; `extremes_first` where it is not given. Where the results that are
+            there tell which value the grid chooses, the others come last for further seeds.
         beside: How many of its cells are carried out together: trained side by side, or else prepared once.
         stands_for: Networks of the small grid, and the network of the paper that each takes the place of.
         measure: Whether its networks are measured before training, as `trainability` does.
@@ -156,16 +157,23 @@ class Study:
         self._refuse_missing(grid, scale, means.data_root)
         workers = _workers(means)
         executor = serial(stop=means.stop) if workers == 1 else processes(workers, stop=means.stop)
-        with means.following(self.name, standing(grid, folder), workers) as watch:
+        before = standing(grid, folder)
+        chosen, key = at_chosen(grid, before.cells, before.results), self.order.get(scale, extremes_first)(grid)
+
+        def late(cell: Cell) -> bool:
+            """Further seeds of the values that were not chosen say least."""
+            return not chosen.get(cell.hash, True)
+
+        with means.following(self.name, before, workers) as watch:
             sweep(
                 grid,
                 folder,
-                executor=side_by_side(executor, self.beside),
+                executor=side_by_side(executor, self.beside, apart=late),
                 retry=means.retry,
                 data_root=means.data_root,
                 device=means.device,
                 measure=self.measure,
-                order=self.order.get(scale, extremes_first)(grid),
+                order=lambda cell: (late(cell), key(cell)),
                 on_result=watch.result,
                 on_elsewhere=watch.elsewhere,
             )
