@@ -58,7 +58,22 @@ _RESIDUAL: dict[str, Sequence[Any]] = {
         "sparse orthogonal, ERK, SR",
     ),
 }
-_PARTS = (_PLAIN, _DEEPER, _RESIDUAL)
+_NORMALISED: dict[str, Sequence[Any]] = {
+    "model": ("vgg16_bn",),
+    "sparsity": (0.99, 0.9),
+    "row": ("SBP", "SBP, 20 rounds", "random ERK", "magnitude"),
+}
+_PARTS = (_PLAIN, _DEEPER, _RESIDUAL, _NORMALISED)
+# What is nearest to each other needs seeds first.
+_NEAREST = {
+    "row": (
+        "sparse orthogonal, ERK, layer",
+        "magnitude ERK, layer",
+        "SBP, neuron",
+        "SBP, 20 rounds by neuron",
+        "random ERK, layer",
+    )
+}
 _ONE_SEED, _THREE_SEEDS = {"seed": (0,)}, {"seed": (0, 1, 2)}
 EDGE_CIFAR = Study(
     **texts("edge-cifar"),
@@ -67,10 +82,11 @@ EDGE_CIFAR = Study(
     beside=4,  # learning rates
     order={
         "small": seed_by_seed(
-            *(part | _ONE_SEED for part in _PARTS),
+            *(part | _ONE_SEED for part in _PARTS[:3]),
             _PLAIN,
             _RESIDUAL | _THREE_SEEDS,
-            _DEEPER | _THREE_SEEDS,
+            _DEEPER | _NEAREST | _THREE_SEEDS,
+            _NORMALISED | _THREE_SEEDS,
             *_PARTS,
         )
     },
