@@ -4,7 +4,8 @@
 each tensor, so that nothing overflows. `program` writes a pass down, to run it again on other weights.
 """
 
-from pruneinit.flow.program import Program, Recorder
+from pruneinit.flow.program import Program
+from pruneinit.flow.recorder import Recorder
 from pruneinit.flow.trace import Flow, total
 
 __all__ = ["Flow", "Program", "Recorder", "total"]

@@ -15,7 +15,7 @@ from pruneinit.calls import functional_form, is_composed, named, opened
 from pruneinit.errors import InputError
 from pruneinit.flow import rules
 from pruneinit.flow.call import Call
-from pruneinit.flow.program import Recorder
+from pruneinit.flow.recorder import Recorder
 from pruneinit.flow.rules import Rule
 from pruneinit.flow.scaled import ROOM, Scale, Scales, settled, times
 from pruneinit.flow.table import FREE, UNSEEN, rule_of
