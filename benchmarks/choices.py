@@ -55,6 +55,17 @@ CHOICES = (
         {"rescale": "layer"},
     ),
     Choice("no biases, not those of sigma_b = 0.2 (tanh)", {"activation": "tanh", "sigma_b": None}, {"sigma_b": 0.0}),
+    Choice(
+        "by neuron, not by layer, no biases (tanh)",
+        {"activation": "tanh", "sigma_b": 0.0, "rescale": "layer"},
+        {"rescale": "neuron"},
+    ),
+    Choice(
+        "by neuron, not by layer, sigma_b = 0.2 (tanh)",
+        {"activation": "tanh", "sigma_b": None, "rescale": "layer"},
+        {"rescale": "neuron"},
+    ),
+    Choice("by neuron, not by layer (ReLU)", {"activation": "relu", "rescale": "layer"}, {"rescale": "neuron"}),
     Choice("by neuron, not by layer, SBP", {"criterion": "snip", "rescale": "layer"}, {"rescale": "neuron"}),
     Choice("by neuron, not by layer, magnitude", {"criterion": "magnitude", "rescale": "layer"}, {"rescale": "neuron"}),
     Choice("by neuron, not by layer, random", {"criterion": "random", "rescale": "layer"}, {"rescale": "neuron"}),
@@ -88,15 +99,21 @@ CHOICES = (
         {"init": "sparse_orthogonal", "mirrored": False},
         {"mirrored": None},
     ),
-    Choice(
-        "sparse orthogonal, not mirrored orthogonal with magnitude per layer, by layer (ReLU)",
-        {"init": "orthogonal", "mirrored": True, "criterion": "magnitude", "scope": "layer", "rescale": "layer"},
-        {"init": "sparse_orthogonal", "mirrored": None, "rescale": "none"},
+    *(
+        Choice(
+            f"sparse orthogonal, not mirrored orthogonal with magnitude per layer, by {way} (ReLU)",
+            {"init": "orthogonal", "mirrored": True, "criterion": "magnitude", "scope": "layer", "rescale": way},
+            {"init": "sparse_orthogonal", "mirrored": None, "rescale": "none"},
+        )
+        for way in ("layer", "neuron")
     ),
-    Choice(
-        "sparse orthogonal, not orthogonal without biases with magnitude per layer, by layer (tanh)",
-        {"init": "orthogonal", "sigma_b": 0.0, "criterion": "magnitude", "scope": "layer", "rescale": "layer"},
-        {"init": "sparse_orthogonal", "sigma_b": None, "rescale": "none"},
+    *(
+        Choice(
+            f"sparse orthogonal, not orthogonal without biases with magnitude per layer, by {way} (tanh)",
+            {"init": "orthogonal", "sigma_b": 0.0, "criterion": "magnitude", "scope": "layer", "rescale": way},
+            {"init": "sparse_orthogonal", "sigma_b": None, "rescale": "none"},
+        )
+        for way in ("layer", "neuron")
     ),
 )
 
