@@ -1,3 +1,6 @@
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -310,3 +313,47 @@ def test_a_deep_plain_network_that_rescaling_does_not_save_is_told_of_the_sparse
     assert told not in " ".join(saved.advice)
     assert told not in " ".join(plain(12, {"pruned": 0.1, "rescaled": 0.2}, branches=3).advice)
     assert told not in " ".join(plain(3, {"pruned": 0.1, "rescaled": 0.2}).advice)
+
+
+def test_where_one_factor_a_layer_does_not_save_it_one_a_neuron_is_tried_and_told():
+    shares = {"pruned": 0.1, "rescaled": 0.2, "by neuron": 0.9}
+    found = plain(12, shares)
+    saved = replace(found, stages={**found.stages, "by neuron": found.stages["rescaled"]})
+    (told,) = saved.advice
+    assert "rescale_(model, batches, masks=masks, method='neuron')" in told
+    assert "learn 90 % in a thousand steps, linearised, with one factor a layer 20 %" in told
+    exploding = plain(12, shares, gradient=1e9).stages["pruned"]
+    for lost in (
+        replace(saved, learnable={**shares, "by neuron": 0.3}),
+        replace(saved, stages={**saved.stages, "by neuron": exploding}),
+    ):
+        (told,) = lost.advice
+        assert told.startswith("With one factor a layer or a neuron it is not expected to train either.")
+
+
+def test_a_deep_network_without_biases_is_measured_by_neuron_as_rescale_makes_it():
+    model = pi.models.build("mlp", input_shape=(1, 8, 8), classes=10, depth=40, width=30, activation="tanh")
+    pi.edge_of_chaos_(model, sigma_b=0.0, generator=torch.Generator().manual_seed(0))
+    masks = pi.prune(model, pi.Random(0), sparsity=0.9, scope="layer")
+    generator = torch.Generator().manual_seed(1)
+    data = torch.randn(64, 1, 8, 8, generator=generator), torch.randint(10, (64,), generator=generator)
+    with pytest.warns(UserWarning, match="neurons"):
+        done = pi.rescale_(copy.deepcopy(model), [data], masks=masks, method="neuron")
+    found = pi.diagnose(model, [data], masks)
+    assert list(found.stages) == ["dense", *found.learnable] == ["dense", "pruned", "rescaled", "by neuron"]
+    expected = pi.second_moments(pi.sparsify_(done, masks), [data])
+    measured = {name: signal.second_moment for name, signal in found.stages["by neuron"].items()}
+    assert measured == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_gradient_that_fades_ever_slower_is_that_of_the_edge_of_chaos():
+    def found(gradients):
+        layers = tuple(Layer(f"{n}.weight", "linear", (5, 5), 25, 25) for n in range(len(gradients)))
+        stage = {layer.name: Signal(1.0, 0.5, g) for layer, g in zip(layers, gradients, strict=True)}
+        return Diagnosis(layers, {"dense": stage})
+
+    depth = 100
+    slower = [(1 + n) ** 2.0 for n in range(depth)]  # tanh without biases: the square falls with the depth squared
+    steady = [1.1**n for n in range(depth)]
+    assert not found(slower).advice
+    assert "Initialise on the Edge of Chaos" in found(steady).advice[0]

@@ -6,6 +6,7 @@ import math
 import textwrap
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ from pruneinit.rescale import rescaling_factors
 from pruneinit.residual import shortcuts
 from pruneinit.survivors import current_masks
 from pruneinit.tangent import learnable_share
-from pruneinit.verdicts import LEARNS, advice, trains, verdict
+from pruneinit.verdicts import BY_NEURON, LEARNS, advice, trains, verdict
 from pruneinit.weights import listed
 
 _NEXT_TO_NOTHING = 1e-7  # of a layer
@@ -102,10 +103,11 @@ def diagnose(
     (`rescale_`), which shows whether rescaling would help.
 
     Of a plain classifier, without normalisation and shortcuts, it is told too whether it can be expected to train
-    (`tangent.learnable_share`; docs/edge.md says how well).
+    (`tangent.learnable_share`; docs/edge.md says how well). Where it cannot with one factor a layer, it is measured
+    once more with one a neuron.
 
-    Cost: a scoring, a forward and backward pass for each stage, and one for the calibration; of a plain classifier, a
-    backward pass for each of ten outputs of 16 examples, one by one.
+    Cost: a scoring, a forward and backward pass for each stage, and one for each calibration; of a plain classifier, a
+    backward pass for each of ten outputs of 16 examples, one by one, for each stage of which it is told.
 
     Args:
         model: A dense model (with `masks`, or to be looked at as it is) or a sparsified one.
@@ -172,6 +174,12 @@ def diagnose(
     branches, stable = (found.branches, found.stable) if found is not None else shortcuts(model, batches[0])
     plain = not branches and not any(isinstance(module, NORMS) for module in model.modules())
     shares = _learnable(model, batches[0], at, norm) if plain and loss is cross_entropy else {}
+    if masks is not None and "rescaled" in shares and max(shares.values()) < LEARNS:
+        with suppress(InputError):  # too few examples for the moments of neurons
+            stage = _rescaled(model, batches, masks, at, "neuron", loss, norm)
+            stages[BY_NEURON] = signals_of(model, batches, stage.weights, loss=loss, norm=norm)
+            share = learnable_share(model, batches[0], stage.weights, stage.scales, norm=norm)
+            shares |= {} if share is None else {BY_NEURON: share}
     return Diagnosis(layers, stages, expected, found, branches, stable, learnable=shares)
 
 
@@ -207,12 +215,28 @@ def _stages(
         pruned = effective_weights(model, masks)
     left = fixed | {name: masks[name].to(value.device) * fixed[name] for name, value in pruned.items()}
     stages["pruned"] = _Stage(whole | pruned, left)
+    stages["rescaled"] = _rescaled(model, batches, masks, stages, "layer", loss, norm)
+    return stages
+
+
+def _rescaled(
+    model: nn.Module,
+    batches: Batches,
+    masks: Masks,
+    stages: Mapping[str, _Stage],
+    method: str,
+    loss: Loss,
+    norm: Norm | None,
+) -> _Stage:
+    """What the pruned stage of a dense model becomes by a method of calibration."""
     with warnings.catch_warnings():  # of layers that no signal reaches: the diagnosis lists them itself
         warnings.simplefilter("ignore", UserWarning)
-        factors = rescaling_factors(model, batches, masks=masks, method="layer", loss=loss, norm=norm)
-    rescaled = {name: value * factors[name] for name, value in pruned.items()}
-    stages["rescaled"] = _Stage(whole | rescaled, left | {name: left[name] * factors[name] for name in pruned})
-    return stages
+        factors = rescaling_factors(model, batches, masks=masks, method=method, loss=loss, norm=norm)
+    weights, scales = stages["pruned"].weights, stages["pruned"].scales
+    return _Stage(
+        {**weights, **{name: weights[name] * value for name, value in factors.items()}},
+        {**scales, **{name: scales[name] * value for name, value in factors.items()}},
+    )
 
 
 def _learnable(model: nn.Module, batch: Any, stages: Mapping[str, _Stage], norm: Norm | None) -> dict[str, float]:

@@ -45,15 +45,16 @@ class Findings:
     Attributes:
         layers: The weights.
         stages: What each layer puts out and gets back: `"dense"` before pruning, `"pruned"` with the masks,
-            `"rescaled"` with calibrated factors on top; of a sparsified model the stages it has gone through itself.
+            `"rescaled"` with calibrated factors on top, one a layer, and `"by neuron"` with one a neuron, where the
+            others are not expected to train; of a sparsified model the stages it has gone through itself.
         expected: What mean-field theory expects of the dense network, from the scales of its weights; empty where it is
             no plain stack.
         forecast: Of the criterion, where the model is dense and there are batches.
         branches: How many residual branches the model has, where they could be seen.
         stable: Whether these are divided already (Stable ResNet).
         learnable: The share of a few labels that the network can learn by its linearisation
-            (`tangent.learnable_share`), by stage: of the one to be trained, and rescaled if it is below `LEARNS`;
-            empty where it is not known.
+            (`tangent.learnable_share`), by stage: of the one to be trained, and each further one if those before it
+            are below `LEARNS`; empty where it is not known.
         judge: The stage that the verdict is about; None for the model as it was given, with its masks.
     """
 

@@ -15,6 +15,7 @@ NEAR = 0.1  # |log χ| that counts as close to the Edge of Chaos,
 FAR = 0.7  # and as far from it, however few layers there are.
 ALIKE = 0.995  # A correlation between any two examples from which on they are the same to a layer.
 LEARNS = 0.5  # A share of a few labels that is learnable, from which on deep networks trained (docs/edge.md).
+BY_NEURON = "by neuron"  # The stage that is rescaled with a factor for each neuron.
 DEEP = 4  # Inner layers from which on a change is one of depth; a change over fewer must be as large as LOST.
 
 
@@ -70,7 +71,7 @@ def advice(found: Findings) -> tuple[str, ...]:
     dense = through(found.stages["dense"]) if "dense" in found.stages else None
     chi = found.chi("dense") if "dense" in found.stages else None
     far = chi is not None and abs(math.log(chi)) > FAR
-    off = dense is not None and not found.branches and (_worse(dense) > FADED or far)
+    off = dense is not None and not found.branches and ((_worse(dense) > FADED and _goes_on(found)) or far)
     if off:
         phase = "ordered" if (dense or 0) < 1 else "chaotic"
         lines.append(
@@ -79,7 +80,13 @@ def advice(found: Findings) -> tuple[str, ...]:
         )
     elif found.empty or found.scarce:
         lines.append(_starved(found))
-    if found.stage == "pruned" and not found.empty and found.effective_sparsity != 1:
+    if not off and not found.empty and trains(found, BY_NEURON):
+        lines.append(
+            "Rescale the survivors by neuron, rescale_(model, batches, masks=masks, method='neuron'): of the labels of "
+            f"a few examples it could then learn {_share(found, BY_NEURON)} in a thousand steps, linearised, with one "
+            f"factor a layer {_share(found, 'rescaled')}."
+        )
+    elif found.stage == "pruned" and not found.empty and found.effective_sparsity != 1:
         pruned, rescaled = (through(found.stages.get(stage, {})) for stage in ("pruned", "rescaled"))
         if _worse(pruned) > FADED and _worse(rescaled) < _worse(pruned) / 10:
             lines.append(
@@ -88,8 +95,9 @@ def advice(found: Findings) -> tuple[str, ...]:
             )
     if not off and not found.empty and not found.branches and _hopeless(found):
         share = f"sparsity={found.sparsity:.4g}"
+        tried = "a layer or a neuron" if BY_NEURON in found.learnable else "a layer"
         lines.append(
-            "With one factor a layer it is not expected to train either. What is deep and sparse without shortcuts "
+            f"With one factor {tried} it is not expected to train either. What is deep and sparse without shortcuts "
             f"trains from layers that are sparse and orthogonal at once: sparse_orthogonal_(model, {share}), then "
             f"prune(model, Magnitude(), {share}, scope='layer')."
         )
@@ -200,9 +208,22 @@ def _expectation(found: Findings, stage: str) -> list[str]:
     told = trains(found, stage)
     if told is None:
         return []
-    share = f"{100 * found.learnable[stage]:.0f} %"
     said = "it can be expected to train" if told else "do not expect it to train"
+    share = _share(found, stage)
     return [f"Of the labels of a few examples it can learn {share} in a thousand steps, linearised: {said}."]
+
+
+def _share(found: Findings, stage: str) -> str:
+    return f"{100 * found.learnable[stage]:.0f} %"
+
+
+def _goes_on(found: Findings) -> bool:
+    """Whether the dense network's gradient goes on changing as deep as it is, as it does off the Edge of Chaos.
+
+    On it the change slows down: of tanh without biases the square falls with the depth squared, most in the first half.
+    """
+    dense = list(found.stages["dense"].items())
+    return _worse(through(dict(dense[len(dense) // 2 :]))) ** 2 > FADED
 
 
 def _hopeless(found: Findings) -> bool:

@@ -70,6 +70,7 @@ STAGES = {
     "dense": "before pruning",
     "pruned": "after pruning, nothing else changed",
     "rescaled": "pruned, and what is left multiplied layer by layer until the signals are as strong as before pruning",
+    "by neuron": "the same neuron by neuron, looked at since neither of the others is expected to train",
 }
 
 FACTS = {
