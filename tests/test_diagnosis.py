@@ -328,7 +328,7 @@ def test_where_one_factor_a_layer_does_not_save_it_one_a_neuron_is_tried_and_tol
         replace(saved, stages={**saved.stages, "by neuron": exploding}),
     ):
         (told,) = lost.advice
-        assert told.startswith("With one factor a layer or a neuron it is not expected to train either.")
+        assert told.startswith("Rescaled by layer or by neuron it is not expected to train either.")
 
 
 def test_a_deep_network_without_biases_is_measured_by_neuron_as_rescale_makes_it():
@@ -342,8 +342,12 @@ def test_a_deep_network_without_biases_is_measured_by_neuron_as_rescale_makes_it
     found = pi.diagnose(model, [data], masks)
     assert list(found.stages) == ["dense", *found.learnable] == ["dense", "pruned", "rescaled", "by neuron"]
     expected = pi.second_moments(pi.sparsify_(done, masks), [data])
-    measured = {name: signal.second_moment for name, signal in found.stages["by neuron"].items()}
-    assert measured == pytest.approx(expected, rel=1e-4)
+    asked = pi.diagnose(model, [data], masks, rescale="neuron")
+    assert list(asked.stages) == ["dense", "pruned", "rescaled"]
+    for stage in (found.stages["by neuron"], asked.stages["rescaled"]):
+        assert {name: signal.second_moment for name, signal in stage.items()} == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(pi.InputError, match="unknown rescale 'neurons'"):
+        pi.diagnose(model, [data], masks, rescale="neurons")
 
 
 def test_a_gradient_that_fades_ever_slower_is_that_of_the_edge_of_chaos():

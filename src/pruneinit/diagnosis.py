@@ -8,14 +8,15 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from pruneinit.batch import Batches, each
+from pruneinit.calibration import Unit
 from pruneinit.criteria import Criterion
-from pruneinit.errors import InputError
+from pruneinit.errors import InputError, unknown
 from pruneinit.expectation import expected_signals
 from pruneinit.findings import Findings, Layer
 from pruneinit.forecasting import forecast
@@ -94,6 +95,7 @@ def diagnose(
     *,
     criterion: Criterion | None = None,
     activation: ActivationSpec | None = None,
+    rescale: Unit = "layer",
     loss: Loss = cross_entropy,
     norm: Norm | None = None,
 ) -> Diagnosis:
@@ -115,6 +117,7 @@ def diagnose(
         masks: Masks to look at, for a dense model.
         criterion: What the masks were made by, for the forecast; None for SBP.
         activation: Of the model, for the theory's curve; None to read it off the activation modules.
+        rescale: By what the stage `"rescaled"` of a dense model is calibrated.
         loss: Runs the model on a batch, for models that take more than `model(x)`.
         norm: Which statistics batch normalisation uses, as for the criteria.
 
@@ -122,7 +125,8 @@ def diagnose(
         The diagnosis.
 
     Raises:
-        InputError: Masks or data do not fit the model, or a sparsified model is given masks that are not its own.
+        InputError: Masks or data do not fit the model, a sparsified model is given masks that are not its own, or
+            `rescale` is another word.
 
     Example:
         >>> import torch, pruneinit as pi
@@ -136,6 +140,8 @@ def diagnose(
         1 of 2 layers is empty (2.weight): no signal passes unless a shortcut leads around it.
         ...
     """
+    if rescale not in get_args(Unit):
+        raise unknown("rescale", rescale, get_args(Unit))
     weights = listed(model)
     sparse = current_masks(model)
     chosen = check_masks(sparse if masks is None else masks, {name: found.shape for name, found in weights.items()})
@@ -146,7 +152,7 @@ def diagnose(
         layers = tuple(Layer(name, w.kind, w.shape, w.numel, kept[name]) for name, w in weights.items())
         return Diagnosis(layers)
     batches = list(each(batches))
-    at = _stages(model, batches, masks, sparse, loss, norm)
+    at = _stages(model, batches, masks, sparse, rescale, loss, norm)
     stages = {name: signals_of(model, batches, stage.weights, loss=loss, norm=norm) for name, stage in at.items()}
     seen = list(next(iter(stages.values())))
     order = [*seen, *(name for name in weights if name not in seen)]
@@ -174,7 +180,7 @@ def diagnose(
     branches, stable = (found.branches, found.stable) if found is not None else shortcuts(model, batches[0])
     plain = not branches and not any(isinstance(module, NORMS) for module in model.modules())
     shares = _learnable(model, batches[0], at, norm) if plain and loss is cross_entropy else {}
-    if masks is not None and "rescaled" in shares and max(shares.values()) < LEARNS:
+    if masks is not None and rescale == "layer" and "rescaled" in shares and max(shares.values()) < LEARNS:
         with suppress(InputError):  # too few examples for the moments of neurons
             stage = _rescaled(model, batches, masks, at, "neuron", loss, norm)
             stages[BY_NEURON] = signals_of(model, batches, stage.weights, loss=loss, norm=norm)
@@ -196,7 +202,13 @@ class _Stage:
 
 
 def _stages(
-    model: nn.Module, batches: Batches, masks: Masks | None, sparse: Masks, loss: Loss, norm: Norm | None
+    model: nn.Module,
+    batches: Batches,
+    masks: Masks | None,
+    sparse: Masks,
+    rescale: Unit,
+    loss: Loss,
+    norm: Norm | None,
 ) -> dict[str, _Stage]:
     with scoring_mode(model, norm), torch.no_grad():
         whole = effective_weights(model, None)
@@ -215,7 +227,7 @@ def _stages(
         pruned = effective_weights(model, masks)
     left = fixed | {name: masks[name].to(value.device) * fixed[name] for name, value in pruned.items()}
     stages["pruned"] = _Stage(whole | pruned, left)
-    stages["rescaled"] = _rescaled(model, batches, masks, stages, "layer", loss, norm)
+    stages["rescaled"] = _rescaled(model, batches, masks, stages, rescale, loss, norm)
     return stages
 
 
@@ -224,7 +236,7 @@ def _rescaled(
     batches: Batches,
     masks: Masks,
     stages: Mapping[str, _Stage],
-    method: str,
+    method: Unit,
     loss: Loss,
     norm: Norm | None,
 ) -> _Stage:

@@ -95,9 +95,9 @@ def advice(found: Findings) -> tuple[str, ...]:
             )
     if not off and not found.empty and not found.branches and _hopeless(found):
         share = f"sparsity={found.sparsity:.4g}"
-        tried = "a layer or a neuron" if BY_NEURON in found.learnable else "a layer"
+        tried = "Rescaled by layer or by neuron" if BY_NEURON in found.learnable else "Rescaled"
         lines.append(
-            f"With one factor {tried} it is not expected to train either. What is deep and sparse without shortcuts "
+            f"{tried} it is not expected to train either. What is deep and sparse without shortcuts "
             f"trains from layers that are sparse and orthogonal at once: sparse_orthogonal_(model, {share}), then "
             f"prune(model, Magnitude(), {share}, scope='layer')."
         )

@@ -1,4 +1,5 @@
 import textwrap
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,16 @@ def test_a_built_in_network_is_pruned_and_looked_at():
     assert found.sparsity == pytest.approx(0.8, abs=1e-3)
     assert list(found.stages) == ["dense", "pruned", "rescaled"]
     assert look(Recipe(depth=5, width=30, activation="tanh", sparsity=0.8, rescale="layer")).judge == "rescaled"
+
+
+def test_what_a_recipe_rescales_by_is_what_is_looked_at():
+    recipe = Recipe(depth=20, width=20, activation="tanh", sigma_b=0.0, criterion="random", scope="layer", sparsity=0.8)
+    neuron, layer = (look(replace(recipe, rescale=unit)) for unit in ("neuron", "layer"))
+    ends = [list(found.stages["rescaled"].values())[-1].second_moment for found in (neuron, layer)]
+    # Both bring the mean of the second moments back, the one neuron by neuron: what comes out differs.
+    assert ends[0] == pytest.approx(ends[1], rel=0.2)
+    assert neuron.stages["rescaled"] != layer.stages["rescaled"]
+    assert neuron.stages["pruned"] == layer.stages["pruned"]
 
 
 def test_a_dense_recipe_has_one_stage():

@@ -11,6 +11,7 @@ import warnings
 import torch
 from torch import nn
 
+from pruneinit.calibration import Unit
 from pruneinit.data import load
 from pruneinit.diagnosis import Diagnosis, diagnose
 from pruneinit.errors import InputError, unknown
@@ -56,7 +57,10 @@ def look(
         stabilize_(model, batch[0][:1], builder or recipe.model)
     masks = _masks(model, recipe, batch)
     scored = None if recipe.criterion == "none" else criterion(recipe)
-    found = diagnose(model, [batch], masks, criterion=scored, activation=recipe.activation, norm=recipe.norm)
+    unit: Unit = "neuron" if recipe.rescale == "neuron" else "layer"
+    found = diagnose(
+        model, [batch], masks, criterion=scored, activation=recipe.activation, rescale=unit, norm=recipe.norm
+    )
     return found if recipe.rescale == "none" else dataclasses.replace(found, judge="rescaled")
 
 

@@ -69,8 +69,9 @@ DIAGNOSED_LOST = (
 STAGES = {
     "dense": "before pruning",
     "pruned": "after pruning, nothing else changed",
-    "rescaled": "pruned, and what is left multiplied layer by layer until the signals are as strong as before pruning",
-    "by neuron": "the same neuron by neuron, looked at since neither of the others is expected to train",
+    "rescaled": "pruned, and what is left multiplied, layer by layer or neuron by neuron, until the signals are as "
+    "strong as before pruning",
+    "by neuron": "neuron by neuron, looked at since with one factor a layer it is not expected to train",
 }
 
 FACTS = {
