@@ -84,8 +84,8 @@ EDGE_CIFAR = Study(
         "small": seed_by_seed(
             *(part | _ONE_SEED for part in _PARTS[:3]),
             _PLAIN,
-            _RESIDUAL | _THREE_SEEDS,
             _DEEPER | _NEAREST | _THREE_SEEDS,
+            _RESIDUAL | _THREE_SEEDS,
             _NORMALISED | _THREE_SEEDS,
             *_PARTS,
         )
