@@ -1,6 +1,8 @@
 from dataclasses import replace
 from xml.etree import ElementTree
 
+import pytest
+
 from pruneinit.paper.drawings import accuracy_lines, accuracy_maps, row_maps
 from pruneinit.paper.entries import Entry, Spread
 from pruneinit.paper.published import Reported
@@ -72,13 +74,25 @@ def test_a_map_of_rows_has_a_line_for_each_row_and_a_column_for_each_place():
         for row, init, s, d, m in (
             ("snip", "edge", 0.9, 30, 91.0),
             ("snip", "edge", 0.9, 100, 12.0),
-            ("random", "edge", 0.9, 30, None),
+            ("random", "edge", 0.9, 30, 34.0),
+            ("grasp", "edge", 0.99, 30, None),
+            ("grasp", "default", 0.9, 30, None),
             ("snip", "orthogonal", 0.95, 30, 55.0),
         )
     ]
     svg = row_maps(found, title="t", places=("depth", "sparsity"), by=("activation", "init"))
     assert told(svg, "head") == ["tanh, edge", "tanh, orthogonal"]
-    assert told(svg, "name") == ["91", "12", "55"]
+    assert told(svg, "name") == ["34", "91", "12", "55"]
     texts = [node.text for node in ElementTree.fromstring(svg).iter() if node.tag == "text"]
     assert texts.index("random") < texts.index("snip")  # the lowest line first
     assert {"30, 0.9", "100, 0.9", "30, 0.95"} <= set(texts)
+    assert not {"grasp", "30, 0.99"} & set(texts)  # nothing is measured there yet
+
+
+@pytest.mark.parametrize("columns, wide", [(1, 1), (2, 2), (9, 3), (None, 3)])
+def test_maps_stand_side_by_side_as_many_as_are_asked_for(columns, wide):
+    found = [entry("snip", 0.9, 50.0, model=name) for name in ("a", "b", "c")]
+    svg = row_maps(found, title="t", places=("sparsity",), by=("model",), columns=columns)
+    heads = [node for node in ElementTree.fromstring(svg).iter() if node.text in ("a", "b", "c") and "x" in node.attrib]
+    assert [node.text for node in heads] == ["a", "b", "c"]
+    assert len({node.attrib["x"] for node in heads}) == wide

@@ -13,7 +13,7 @@ from pruneinit.report.montage import montage
 
 _WIDTH, _HEIGHT = 440, 280
 _MAP_WIDTH, _MAP_ROW = 340, 30
-_WIDE_MAP, _THIN_ROW = 1000, 22
+_WIDE_MAP, _THIN_ROW, _ROW_NAMES, _WIDE_CELL = 1000, 22, 340, 115
 _MIDDLE, _SPAN = 55.0, 45.0
 _LAST = "test accuracy after the last epoch, %"
 _Points = Sequence[tuple[float, float | None]]
@@ -88,22 +88,28 @@ def accuracy_maps(
     return montage(drawn, columns=columns, title=title, head=head)
 
 
-def row_maps(found: Sequence[Entry], *, title: str, places: Sequence[str], by: Sequence[str]) -> str:
+def row_maps(
+    found: Sequence[Entry], *, title: str, places: Sequence[str], by: Sequence[str], columns: int | None = None
+) -> str:
     """Test accuracy as maps with a line for each row of the grid and a column for each place.
+
+    Rows and places of which nothing is measured yet are left out.
 
     Args:
         found: The entries.
         title: What the figure shows.
         places: The axes that make a place, the first of them changing last.
         by: Axes: each combination of their values has a map of its own, and those of the last stand side by side.
+        columns: How many stand side by side at most; None is all.
     """
     lines: dict[tuple[object, ...], list[tuple[str, str]]] = {}
-    for values in dict.fromkeys(tuple(entry.axes[axis] for axis in by) for entry in found):
-        here = [entry for entry in found if tuple(entry.axes[axis] for axis in by) == values]
+    measured = [entry for entry in found if entry.last is not None]
+    for values in dict.fromkeys(tuple(entry.axes[axis] for axis in by) for entry in measured):
+        here = [entry for entry in measured if tuple(entry.axes[axis] for axis in by) == values]
         told = ", ".join(map(str, values))
         lines.setdefault(values[:-1], []).append((told, _rows_map(here, places, told)))
-    columns = max(map(len, lines.values()))
-    drawn = [panel for line in lines.values() for panel in (*line, *[("", "")] * (columns - len(line)))]
+    columns = min(columns or len(measured), max(map(len, lines.values())))
+    drawn = [panel for line in lines.values() for panel in (*line, *[("", "")] * (-len(line) % columns))]
     return montage(drawn, columns=columns, title=title, head=shades(_LAST, _MIDDLE, _SPAN, _WIDE_MAP))
 
 
@@ -143,7 +149,8 @@ def _rows_map(here: Sequence[Entry], places: Sequence[str], title: str) -> str:
     found = [[at.get((row, *point)) for point in points] for row in rows]
     values = [[None if one is None else one.mean for one in line] for line in found]
     x_names = [", ".join(f"{value:g}" for value in point) for point in points]
-    return _cells(values, x_names, rows, title=title, labels=(", ".join(places), ""), width=_WIDE_MAP, row=_THIN_ROW)
+    width = min(_WIDE_MAP, _ROW_NAMES + _WIDE_CELL * len(points))
+    return _cells(values, x_names, rows, title=title, labels=(", ".join(places), ""), width=width, row=_THIN_ROW)
 
 
 def _cells(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pruneinit.paper.drawings import accuracy_lines
+from pruneinit.paper.drawings import row_maps
 from pruneinit.paper.entries import Entry
 from pruneinit.paper.order import seed_by_seed
 from pruneinit.paper.published import Reported
@@ -14,32 +14,11 @@ from pruneinit.paper.study import Study
 from pruneinit.paper.texts import texts
 
 TITLE = texts("edge-cifar")["title"]
-_ROWS = {
-    "as published": ("SBP", "SBP-SR", "synflow", "grasp", "force", "random ERK", "magnitude"),
-    "rescaled": (
-        "sparse orthogonal, ERK, layer",
-        "SBP, layer",
-        "synflow, layer",
-        "grasp, layer",
-        "force, layer",
-        "random ERK, layer",
-        "magnitude, layer",
-        "magnitude ERK, layer",
-    ),
-    "other ways": (
-        "sparse orthogonal, layer",
-        "SBP, neuron",
-        "SBP, 20 rounds",
-        "SBP, 20 rounds by neuron",
-        "SBP, 20 rounds, SR",
-        "sparse orthogonal, ERK, SR",
-    ),
-}
 
 
 def figure(found: Sequence[Entry], reported: Sequence[Reported]) -> str:
-    """Accuracy over sparsity, a line of panels for each network."""
-    return accuracy_lines(found, reported, title=TITLE, axis="sparsity", groups=_ROWS)
+    """Accuracy of each row and sparsity, a map for each network."""
+    return row_maps(found, title=TITLE, places=("sparsity",), by=("model",), columns=2)
 
 
 _PLAIN: dict[str, Sequence[Any]] = {"model": ("vgg16",), "sparsity": (0.98,)}
