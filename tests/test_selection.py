@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 import pruneinit as pi
 from pruneinit import Masks, select
 from pruneinit.densities import RULES
+from pruneinit.radix import threshold
 
 
 def twin(scores: dict[str, torch.Tensor], keep: int, within: Masks | None = None) -> dict[str, list[bool]]:
@@ -90,13 +91,17 @@ def test_more_than_2_to_24_weights_are_counted_exactly():
 
 
 def test_more_than_2_to_31_weights_are_counted_exactly():
-    # An expanded tensor stands for 2^31 + 7 scores without their memory; chunks are what is ever made of it.
-    n = 2**31 + 7
-    huge = torch.tensor(0.5).expand(n)
-    from pruneinit.radix import threshold
+    # As many processes that hold the same scores: counts are all that is ever made of so many.
+    each, processes = 2**15 + 7, 2**16
+    scores, n = {"a": torch.full((each,), 0.5), "b": torch.tensor([1.0, 0.25])}, each * processes
 
-    least, ties = threshold({"a": huge, "b": torch.tensor([1.0, 0.25])}, n - 3, None, torch.float32)
-    assert (least, ties) == (0.5, n - 4)
+    def found(keep):
+        return threshold(scores, keep, None, torch.float32, lambda bins: processes * bins)
+
+    assert n > 2**31
+    assert found(processes + n - 3) == (0.5, n - 3)
+    assert found(processes + n) == (0.5, n)
+    assert found(processes + n + 1) == (0.25, 1)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
