@@ -16,7 +16,8 @@ import copy
 import itertools
 import statistics
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from pruneinit.experiments.prepare import held_out, network, pruned, scoring_bat
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.moments import neuron_moments, second_moments
 from pruneinit.paper import study
+from pruneinit.paper.entries import Spread
 from pruneinit.rescale import apply_rescaling_, rescaling_factors
 from pruneinit.train import Training, train_side_by_side
 from pruneinit.trainability import trainability
@@ -50,7 +52,8 @@ def main() -> None:
     arguments, commit = parse(parser)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # neurons that lost all weights: random masks leave some at 95 %
-    data = load("digits")
+    data, grid = load("digits"), study("edge").grid("small")
+    trainings = [Training(**{**grid.recipe["training"], "lr": rate}) for rate in grid.over["training.lr"]]
     found: dict[str, list[dict[str, Any]]] = {}
     rows = []
     for activation, masks in itertools.product(("tanh", "relu"), MASKS):
@@ -62,7 +65,7 @@ def main() -> None:
             )  # fmt: skip
             for seed, way in itertools.product(range(arguments.seeds), ways):
                 name = f"{activation}, {masks}, {way}, {told(depth, sparsity)}"
-                found.setdefault(name, []).append(measured(recipe, data, way, seed))
+                found.setdefault(name, []).append(measured(recipe, data, trainings, way, seed))
         for way in ways:
             here = [found[f"{activation}, {masks}, {way}, {told(*place)}"] for place in PLACES]
             medians = (median(here[-1], measure) for measure in MEASURES)
@@ -79,9 +82,9 @@ def main() -> None:
     put_table("edge.md", header, rows, note, commit, "both ways")
 
 
-def measured(recipe: Recipe, data: Dataset, way: str, seed: int) -> dict[str, Any]:
+def measured(recipe: Recipe, data: Dataset, trainings: Sequence[Training], way: str, seed: int) -> dict[str, Any]:
     """A network's measures before training, and its accuracy after it."""
-    recipe = Recipe.from_mapping(recipe.to_mapping() | {"seed": seed})
+    recipe = replace(recipe, seed=seed)
     dataset = held_out(recipe, data)
     model, batch = network(recipe, dataset), scoring_batch(recipe, dataset)
     dense = second_moments(model, [batch])
@@ -93,8 +96,6 @@ def measured(recipe: Recipe, data: Dataset, way: str, seed: int) -> dict[str, An
     method = "neuron" if way == "neuron" else "layer"
     apply_rescaling_(model, rescaling_factors(model, [batch], method=method, targets=targets))
     measures = trainability(model, batch, dense=dense)
-    grid = study("edge").grid("small")
-    trainings = [Training(**{**grid.recipe["training"], "lr": rate}) for rate in grid.over["training.lr"]]
     records = train_side_by_side([copy.deepcopy(model) for _ in trainings], dataset, trainings, seed=seed)
     last = max((one[-1] for one in records), key=lambda epoch: epoch.validation_accuracy or 0.0)
     return {"accuracy": last.test_accuracy, **{name: measures[name] for name in MEASURES}}
@@ -131,8 +132,9 @@ def told(depth: int, sparsity: float) -> str:
 
 def spread(networks: list[dict[str, Any]]) -> str:
     """Test accuracy in percent over the seeds."""
-    values = [100 * one["accuracy"] for one in networks]
-    return f"{statistics.fmean(values):.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
+    found = Spread.of([100 * one["accuracy"] for one in networks])
+    assert found is not None
+    return f"{found.mean:.1f}" + ("" if found.sd is None else f" ± {found.sd:.1f}")
 
 
 def median(networks: list[dict[str, Any]], name: str) -> str:

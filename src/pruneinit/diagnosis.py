@@ -180,12 +180,14 @@ def diagnose(
     branches, stable = (found.branches, found.stable) if found is not None else shortcuts(model, batches[0])
     plain = not branches and not any(isinstance(module, NORMS) for module in model.modules())
     shares = _learnable(model, batches[0], at, norm) if plain and loss is cross_entropy else {}
-    if masks is not None and rescale == "layer" and "rescaled" in shares and max(shares.values()) < LEARNS:
+    poor = "rescaled" in shares and max(shares.values()) < LEARNS
+    if masks is not None and not sparse and rescale == "layer" and poor:
         with suppress(InputError):  # too few examples for the moments of neurons
-            stage = _rescaled(model, batches, masks, at, "neuron", loss, norm)
-            stages[BY_NEURON] = signals_of(model, batches, stage.weights, loss=loss, norm=norm)
-            share = learnable_share(model, batches[0], stage.weights, stage.scales, norm=norm)
-            shares |= {} if share is None else {BY_NEURON: share}
+            by_neuron = _rescaled(model, batches, masks, at, "neuron", loss, norm)
+            share = learnable_share(model, batches[0], by_neuron.weights, by_neuron.scales, norm=norm)
+            if share is not None:
+                shares[BY_NEURON] = share
+                stages[BY_NEURON] = signals_of(model, batches, by_neuron.weights, loss=loss, norm=norm)
     return Diagnosis(layers, stages, expected, found, branches, stable, learnable=shares)
 
 

@@ -157,9 +157,9 @@ def choose(cells: Sequence[Cell], axis: str, validation: Callable[[Cell], float 
         ['seed=0, training.lr=0.01', 'seed=1, training.lr=0.01']
     """
     chosen: list[Cell] = []
-    for group in _groups(cells, lambda cell: _apart(cell, (axis, "seed"))):
+    for group in grouped(cells, lambda cell: apart(cell, (axis, "seed"))):
         try:
-            found = [(one, [validation(cell) for cell in one]) for one in _groups(group, lambda c: repr(c.axes[axis]))]
+            found = [(one, [validation(cell) for cell in one]) for one in grouped(group, lambda c: repr(c.axes[axis]))]
         except KeyError:
             continue
         means: list[tuple[float, list[Cell]]] = []
@@ -183,15 +183,23 @@ def place(row: str | None, axes: Mapping[str, Any]) -> str:
     return ", ".join([*([row] if row is not None else []), *(f"{name}={value}" for name, value in axes.items())])
 
 
-def _groups(cells: Iterable[Cell], key: Callable[[Cell], str]) -> list[list[Cell]]:
+def grouped(cells: Iterable[Cell], key: Callable[[Cell], str]) -> list[list[Cell]]:
+    """Cells of equal keys together, in their order.
+
+    Example:
+        >>> grid = Grid("g", over={"depth": [3, 5], "seed": [0, 1]})
+        >>> [[str(cell) for cell in group] for group in grouped(grid.cells(), lambda cell: apart(cell, ("seed",)))]
+        [['depth=3, seed=0', 'depth=3, seed=1'], ['depth=5, seed=0', 'depth=5, seed=1']]
+    """
     found: dict[str, list[Cell]] = {}
     for cell in cells:
         found.setdefault(key(cell), []).append(cell)
     return list(found.values())
 
 
-def _apart(cell: Cell, names: Sequence[str]) -> str:
-    return repr((cell.row, {name: value for name, value in cell.axes.items() if name not in names}))
+def apart(cell: Cell, without: Sequence[str | None]) -> str:
+    """What sets a cell apart from others of its grid, but for some axes."""
+    return repr((cell.row, {name: value for name, value in cell.axes.items() if name not in without}))
 
 
 def _faults_of_form(grid: Grid) -> Iterator[str]:

@@ -108,7 +108,8 @@ def row_maps(
         here = [entry for entry in measured if tuple(entry.axes[axis] for axis in by) == values]
         told = ", ".join(map(str, values))
         lines.setdefault(values[:-1], []).append((told, _rows_map(here, places, told)))
-    columns = min(columns or len(measured), max(map(len, lines.values())))
+    most = max(map(len, lines.values()))
+    columns = min(columns or most, most)
     drawn = [panel for line in lines.values() for panel in (*line, *[("", "")] * (-len(line) % columns))]
     return montage(drawn, columns=columns, title=title, head=shades(_LAST, _MIDDLE, _SPAN, _WIDE_MAP))
 

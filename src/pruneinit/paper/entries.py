@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pruneinit.experiments.cell import Result
-from pruneinit.experiments.grid import Cell, Grid, choose
+from pruneinit.experiments.grid import Cell, Grid, apart, choose, grouped
 from pruneinit.paper.published import Reported
 
 
@@ -88,7 +88,7 @@ def entries(
     cells = grid.cells()
     counted = {cell.hash for cell in _counted(grid, cells, results)}
     found = []
-    for members in _groups(cells, ("seed", grid.choose)).values():
+    for members in grouped(cells, lambda cell: apart(cell, ("seed", grid.choose))):
         first = members[0]
         used = [cell for cell in members if cell.hash in counted]
         mine = [results[cell.hash] for cell in used]
@@ -127,13 +127,13 @@ def at_chosen(grid: Grid, cells: Sequence[Cell], results: Mapping[str, Result]) 
         return {}
     whole = [
         cell
-        for members in _groups(cells, (grid.choose,)).values()
+        for members in grouped(cells, lambda cell: apart(cell, (grid.choose,)))
         if all(cell.hash in results for cell in members)
         for cell in members
     ]
     taken = choose(whole, grid.choose, lambda cell: results[cell.hash].validation_accuracy)
-    values = {_apart(cell, ("seed", grid.choose)): cell.axes[grid.choose] for cell in taken}
-    places = {cell.hash: _apart(cell, ("seed", grid.choose)) for cell in cells}
+    values = {apart(cell, ("seed", grid.choose)): cell.axes[grid.choose] for cell in taken}
+    places = {cell.hash: apart(cell, ("seed", grid.choose)) for cell in cells}
     return {cell.hash: cell.axes[grid.choose] == values[at] for cell in cells if (at := places[cell.hash]) in values}
 
 
@@ -144,16 +144,3 @@ def _counted(grid: Grid, cells: Sequence[Cell], results: Mapping[str, Result]) -
         return done
     chosen = at_chosen(grid, cells, results)
     return [cell for cell in done if chosen.get(cell.hash, False)]
-
-
-def _groups(cells: Iterable[Cell], without: Sequence[str | None]) -> dict[str, list[Cell]]:
-    """Cells that differ in nothing but some axes, in the order of the grid."""
-    found: dict[str, list[Cell]] = {}
-    for cell in cells:
-        found.setdefault(_apart(cell, without), []).append(cell)
-    return found
-
-
-def _apart(cell: Cell, without: Sequence[str | None]) -> str:
-    """What sets a cell apart from others, but for some axes."""
-    return repr((cell.row, [one for one in cell.axes.items() if one[0] not in without]))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruneinit.experiments.cell import Result
-from pruneinit.experiments.grid import Cell
+from pruneinit.experiments.grid import Cell, apart, grouped
 from pruneinit.trainability import MEASURES
 from pruneinit.verdicts import LOST
 
@@ -117,11 +117,8 @@ def best_first(
 
     What has no accuracy is left out, and so are cells not all of which have a result.
     """
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(repr((cell.row, [(a, v) for a, v in cell.axes.items() if a != axis])), []).append(cell)
     found = []
-    for members in groups.values():
+    for members in grouped(cells, lambda cell: apart(cell, (axis,))):
         mine = [results[cell.hash] for cell in members if cell.hash in results]
         done = [one for one in mine if one.validation_accuracy is not None and one.test_accuracy is not None]
         if len(mine) == len(members) and done:
