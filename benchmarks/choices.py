@@ -122,7 +122,7 @@ HEADER = ("choice", "networks", "train without it", "train with it", "better", "
 NOTE = (
     "Networks of the same data, widths, activation, depth, sparsity, seed and all else. "
     f"They train above {TRAINS:.0f} % test accuracy; level is within {LEVEL:.0f} points; each has the learning rate of "
-    "its best validation accuracy."
+    "its best validation accuracy, or the one that is best for the seeds which were trained at all of them."
 )
 
 

@@ -75,7 +75,7 @@ def test_an_unfinished_grid_chooses_among_the_seeds_that_have_every_value_and_co
 def test_the_chosen_value_is_that_of_the_best_mean_over_whole_seeds(data):
     score = {cell.hash: data.draw(st.sampled_from([0.25, 0.5, 0.75])) for cell in GRID.cells()}
     there = found_of(lambda cell: result(cell, 0.5, score[cell.hash]), lambda cell: data.draw(st.booleans()))
-    told = at_chosen(GRID, GRID.cells(), there)
+    told = at_chosen(GRID.cells(), GRID.choose, there)
     for place in {(cell.row, cell.recipe.sparsity) for cell in GRID.cells()}:
         here = [cell for cell in GRID.cells() if (cell.row, cell.recipe.sparsity) == place]
         whole = [n for n in (0, 1, 2) if all(cell.hash in there for cell in here if cell.recipe.seed == n)]

@@ -159,10 +159,42 @@ EDGE_MNIST = Edge(
 )
 
 _CONVOLUTIONS = Maps(texts("edge-vcnn")["title"], by=("activation",))
+_DEEP_AND_SPARSE: dict[str, Sequence[Any]] = {"depth": (50, 100), "sparsity": (0.95,)}
+# What is nearest to each other needs seeds first.
+_NEAREST: tuple[dict[str, Sequence[Any]], ...] = (
+    {
+        "activation": ("tanh",),
+        "row": (
+            "sparse orthogonal",
+            "magnitude per layer, neuron",
+            "SBP, 20 rounds by neuron",
+            "magnitude per layer, layer",
+            "random, neuron",
+            "random, layer",
+        ),
+    },
+    {
+        "activation": ("relu",),
+        "row": (
+            "sparse orthogonal",
+            "random, layer",
+            "magnitude per layer, layer",
+            "delta-orthogonal, magnitude per layer, layer",
+        ),
+    },
+)
 EDGE_VCNN = Edge(
     **texts("edge-vcnn"),
     **_CONVOLUTIONS.told_by(),
-    order={"small": seed_by_seed({"depth": (50, 100), "sparsity": (0.95,)})},
+    order={
+        "small": seed_by_seed(
+            *(_DEEP_AND_SPARSE | rows | {"seed": _FIRST_SEEDS} for rows in _NEAREST),
+            _DEEP_AND_SPARSE | {"seed": (0,)},
+            {"depth": (10,), "sparsity": (0.95,), "seed": (0,)},
+            *({"depth": (50, 100), "sparsity": (0.9,), "seed": (0,)} | rows for rows in _NEAREST),
+            _DEEP_AND_SPARSE | {"seed": _FIRST_SEEDS},
+        )
+    },
     beside=4,  # learning rates
     measure=True,
 )

@@ -112,29 +112,29 @@ def entries(
     return found
 
 
-def at_chosen(grid: Grid, cells: Sequence[Cell], results: Mapping[str, Result]) -> dict[str, bool]:
+def at_chosen(cells: Sequence[Cell], axis: str | None, results: Mapping[str, Result]) -> dict[str, bool]:
     """By hash, whether a cell has the chosen value of its row and place; none of those where nothing is chosen.
 
     It is chosen among the seeds of which every value was computed, and counts for the others too: so an unfinished
     grid has numbers, and further seeds need one cell each.
 
     Args:
-        grid: What is carried out.
-        cells: Of it.
+        cells: Of a grid.
+        axis: What is chosen; None for a grid that chooses nothing.
         results: By the hash of the cell.
     """
-    if grid.choose is None:
+    if axis is None:
         return {}
     whole = [
         cell
-        for members in grouped(cells, lambda cell: apart(cell, (grid.choose,)))
+        for members in grouped(cells, lambda cell: apart(cell, (axis,)))
         if all(cell.hash in results for cell in members)
         for cell in members
     ]
-    taken = choose(whole, grid.choose, lambda cell: results[cell.hash].validation_accuracy)
-    values = {apart(cell, ("seed", grid.choose)): cell.axes[grid.choose] for cell in taken}
-    places = {cell.hash: apart(cell, ("seed", grid.choose)) for cell in cells}
-    return {cell.hash: cell.axes[grid.choose] == values[at] for cell in cells if (at := places[cell.hash]) in values}
+    taken = choose(whole, axis, lambda cell: results[cell.hash].validation_accuracy)
+    values = {apart(cell, ("seed", axis)): cell.axes[axis] for cell in taken}
+    places = {cell.hash: apart(cell, ("seed", axis)) for cell in cells}
+    return {cell.hash: cell.axes[axis] == values[at] for cell in cells if (at := places[cell.hash]) in values}
 
 
 def _counted(grid: Grid, cells: Sequence[Cell], results: Mapping[str, Result]) -> list[Cell]:
@@ -142,5 +142,5 @@ def _counted(grid: Grid, cells: Sequence[Cell], results: Mapping[str, Result]) -
     done = [cell for cell in cells if cell.hash in results and not results[cell.hash].failed]
     if grid.choose is None:
         return done
-    chosen = at_chosen(grid, cells, results)
+    chosen = at_chosen(cells, grid.choose, results)
     return [cell for cell in done if chosen.get(cell.hash, False)]

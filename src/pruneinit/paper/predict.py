@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pruneinit.experiments.cell import Result
 from pruneinit.experiments.grid import Cell, apart, grouped
+from pruneinit.paper.entries import at_chosen
 from pruneinit.trainability import MEASURES
 from pruneinit.verdicts import LOST
 
@@ -28,7 +29,7 @@ _PENALTY = 1e-2  # of the squared coefficients, for each network
 
 @dataclass(frozen=True)
 class Network:
-    """A network that was measured and trained, at the learning rate of the best validation accuracy.
+    """A network that was measured and trained, at the learning rate that `best_first` names.
 
     Attributes:
         row: Of the grid.
@@ -94,7 +95,7 @@ class Prediction:
 
 
 def networks(cells: Sequence[Cell], axis: str | None, results: Mapping[str, Result]) -> list[Network]:
-    """The networks that were measured, and trained with every value of an axis, each with the best on held-out images.
+    """The networks that were measured and trained, each at one value of an axis, as in `best_first`.
 
     Args:
         cells: Of a grid.
@@ -115,13 +116,16 @@ def best_first(
 ) -> list[tuple[Cell, list[Result]]]:
     """The results of cells that differ on one axis alone, the best on held-out images first, behind the first cell.
 
-    What has no accuracy is left out, and so are cells not all of which have a result.
+    Of cells not all of which have a result, the one counts that has the value chosen on other seeds, as `at_chosen`
+    tells it. What has no accuracy is left out.
     """
-    found = []
+    found, chosen = [], at_chosen(cells, axis, results)
     for members in grouped(cells, lambda cell: apart(cell, (axis,))):
-        mine = [results[cell.hash] for cell in members if cell.hash in results]
+        whole = all(cell.hash in results for cell in members)
+        counted = [cell for cell in members if cell.hash in results and (whole or chosen.get(cell.hash, False))]
+        mine = [results[cell.hash] for cell in counted]
         done = [one for one in mine if one.validation_accuracy is not None and one.test_accuracy is not None]
-        if len(mine) == len(members) and done:
+        if done:
             found.append((members[0], sorted(done, key=lambda one: -(one.validation_accuracy or 0.0))))
     return found
 

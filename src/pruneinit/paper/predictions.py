@@ -37,7 +37,7 @@ def predictions_table(found: Sequence[Network], predictions: Sequence[Prediction
         "What tells before training whether a network trains: balanced accuracy in percent of the best threshold of "
         "each measure, and of a logistic regression over the logarithms of all. Found on seeds "
         f"{seeds} at depth {split.depth}, judged on the others, {several(len(found), 'network')} in all, each at its "
-        "best learning rate on held-out images."
+        "best learning rate on held-out images, or that of other seeds."
     )
     lines = []
     for one in predictions:

@@ -158,7 +158,7 @@ class Study:
         workers = _workers(means)
         executor = serial(stop=means.stop) if workers == 1 else processes(workers, stop=means.stop)
         before = standing(grid, folder)
-        chosen, key = at_chosen(grid, before.cells, before.results), self.order.get(scale, extremes_first)(grid)
+        chosen, key = at_chosen(before.cells, grid.choose, before.results), self.order.get(scale, extremes_first)(grid)
 
         def late(cell: Cell) -> bool:
             """Further seeds of the values that were not chosen say least."""
