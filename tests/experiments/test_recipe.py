@@ -116,7 +116,9 @@ def test_later_settings_of_training_are_in_the_hash_only_where_they_are_asked_fo
 def test_rescaling_between_rounds_is_in_the_hash_only_where_it_is_done():
     assert Recipe(rounds=5, rescale_between="none").hash == "f8f859c729"
     orthogonal = Recipe(init="orthogonal")
-    assert len({dataclasses.replace(orthogonal, mirrored=way).hash for way in (None, True, False)}) == 3
+    for init, different in (("orthogonal", 2), ("sparse_orthogonal", 3)):
+        ways = [dataclasses.replace(orthogonal, init=init, mirrored=way) for way in (None, True, False)]
+        assert len({one.hash for one in ways}) == len(set(ways)) == different
     assert len({Recipe(rounds=5, rescale_between=unit).hash for unit in ("none", "layer", "neuron")}) == 3
     assert Recipe(criterion="force", rescale_between="layer").hash != Recipe(criterion="force").hash
 

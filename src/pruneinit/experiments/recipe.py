@@ -136,6 +136,8 @@ class Recipe:
             check_truth("mirrored", self.mirrored)
             if self.init not in ("orthogonal", "sparse_orthogonal"):
                 raise InputError(f"mirrored goes with orthogonal initialisations alone, got init={self.init!r}")
+            if self.init == "orthogonal" and not self.mirrored:
+                object.__setattr__(self, "mirrored", None)  # it is not mirrored unless asked: one recipe, one hash
         if not isinstance(self.training, Training):
             raise InputError(f"training must be a mapping of settings such as 'epochs: 10', got {self.training!r}")
         if (self.sigma_w is not None) != (self.init == "gaussian"):
