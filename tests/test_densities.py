@@ -28,7 +28,7 @@ def sizes_of(shapes):
     return {name: math.prod(shape) for name, shape in shapes.items()}
 
 
-def bounds(rule, shapes, room):
+def bounds(rule, shapes, room, keep):
     """The least and the most that a rule lets each layer keep."""
     least, names = dict.fromkeys(shapes, 0), list(shapes)
     if rule == "uniform+":
@@ -39,13 +39,16 @@ def bounds(rule, shapes, room):
             least[linear[-1]] = min((size + 4) // 5, room[linear[-1]])
         if convs:
             least[convs[0]] = room[convs[0]]
+    if rule == "erk+":
+        total = sum(math.prod(shape) for shape in shapes.values())
+        least[names[0]] = min(Fraction(room[names[0]]), Fraction(math.prod(shapes[names[0]]) * keep, total))
     return least, dict(room)
 
 
 def linear_twin(rule, shapes, keep, room):
     """Walk over every t at which a layer reaches a bound, to the piece of the sum on which it is `keep`."""
-    parts = {n: sum(s) if rule == "erk" else math.prod(s) for n, s in shapes.items()}
-    least, most = bounds(rule, shapes, room)
+    parts = {n: sum(s) if rule in ("erk", "erk+") else math.prod(s) for n, s in shapes.items()}
+    least, most = bounds(rule, shapes, room, keep)
 
     def filled(t):
         return {n: min(max(t * parts[n], Fraction(least[n])), Fraction(most[n])) for n in shapes}
@@ -89,7 +92,7 @@ def problems(draw):
     full = draw(st.booleans())
     room = {n: size if full else draw(st.integers(0, size)) for n, size in sizes_of(shapes).items()}
     rule = draw(st.sampled_from(RULES))
-    keep = draw(st.integers(sum(bounds(rule, shapes, room)[0].values()), sum(room.values())))
+    keep = draw(st.integers(sum(bounds(rule, shapes, room, 0)[0].values()), sum(room.values())))
     return rule, shapes, keep, room
 
 
@@ -97,11 +100,11 @@ def problems(draw):
 def test_counts_are_exact_within_bounds_and_within_one_weight_of_the_twins_shares(problem):
     rule, shapes, keep, room = problem
     found, expected = counts(rule, shapes, keep, room), twin(*problem)
-    least, most = bounds(rule, shapes, room)
+    least, most = bounds(rule, shapes, room, keep)
     assert list(found) == list(shapes)
     assert sum(found.values()) == keep
     for name, share in expected.items():
-        assert least[name] <= found[name] <= most[name]
+        assert math.floor(least[name]) <= found[name] <= most[name]
         assert abs(found[name] - share) < 1 + Fraction(1, 10**9)
 
 
@@ -165,6 +168,20 @@ def test_erk_is_the_definition_of_rigl_with_the_layers_that_would_be_above_one_k
     assert dense == {"depthwise", "fc"}  # that the example has some
     for name, size in sizes.items():
         assert abs(found[name] - (size if name in dense else epsilon * raw[name] * size)) < 1
+
+
+@pytest.mark.parametrize("wide, same", [(784, False), (16, True)])
+def test_the_first_layer_is_never_sparser_than_the_whole_by_erk_plus(wide, same):
+    shapes = {"first": (200, wide), "narrow": (50, 200), "wide": (200, 50), "last": (10, 200)}
+    sizes = sizes_of(shapes)
+    keep = round(0.05 * sum(sizes.values()))
+    plain, found = counts("erk", shapes, keep, sizes), counts("erk+", shapes, keep, sizes)
+    assert (found == plain) == same
+    assert found["first"] == max(plain["first"], round(0.05 * sizes["first"]))
+    left = [name for name in shapes if name != "first"]
+    for name in left:  # the others are by ERK
+        share = (keep - found["first"]) * sum(shapes[name]) / sum(sum(shapes[n]) for n in left)
+        assert abs(found[name] - share) < 1
 
 
 def test_a_grouped_convolution_has_the_erk_share_of_its_own_tensor():

@@ -12,7 +12,7 @@ from pruneinit.errors import InputError, unknown
 Counts = Mapping[str, int]
 Shapes = Mapping[str, tuple[int, ...]]
 
-RULES = ("layer", "uniform", "uniform+", "erk", "igq")
+RULES = ("layer", "uniform", "uniform+", "erk", "erk+", "igq")
 
 
 def counts(rule: str, shapes: Shapes, keep: int, room: Counts) -> dict[str, int]:
@@ -28,6 +28,9 @@ def counts(rule: str, shapes: Shapes, keep: int, room: Counts) -> dict[str, int]
     - `"erk"`: Erdos-Renyi-Kernel, densities in proportion to the sum of the tensor's dimensions over their product
       (Evci, Gale, Menick, Castro, Elsen, "Rigging the Lottery: Making All Tickets Winners", 2020). A grouped
       convolution counts with the dimensions of its tensor, out x in / groups x kernel.
+    - `"erk+"`: the same, but the first layer has at least the density of the whole. Where it reads many inputs, ERK
+      leaves it fewer weights than any other layer, and deep networks that are sparse and orthogonal from the start
+      lose by that (docs/edge.md).
     - `"igq"`: Ideal Gas Quotas, densities 1 / (1 + F n) with one F for all layers (Vysogorets, Kempe, "Connectivity
       Matters: Neural Network Pruning Through the Lens of Effective Sparsity", 2023).
 
@@ -50,18 +53,24 @@ def counts(rule: str, shapes: Shapes, keep: int, room: Counts) -> dict[str, int]
     Example:
         >>> shapes = {"conv": (8, 3, 3, 3), "wide": (64, 72), "fc": (10, 64)}
         >>> room = {name: math.prod(shape) for name, shape in shapes.items()}
-        >>> for rule in ("layer", "uniform+", "erk", "igq"):
+        >>> for rule in ("layer", "uniform+", "erk", "erk+", "igq"):
         ...     print(rule, counts(rule, shapes, 600, room))
         layer {'conv': 24, 'wide': 506, 'fc': 70}
         uniform+ {'conv': 216, 'wide': 256, 'fc': 128}
         erk {'conv': 45, 'wide': 359, 'fc': 196}
+        erk+ {'conv': 45, 'wide': 359, 'fc': 196}
         igq {'conv': 124, 'wide': 275, 'fc': 201}
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     if rule == "igq":
         return _whole(_ideal_gas(sizes, keep, room), keep, room)
-    parts = {name: sum(shape or (1,)) for name, shape in shapes.items()} if rule == "erk" else sizes
-    least = _whole_first_and_part_of_last(shapes, keep, room) if rule == "uniform+" else dict.fromkeys(shapes, 0)
+    parts = {name: sum(shape or (1,)) for name, shape in shapes.items()} if rule in ("erk", "erk+") else sizes
+    least: dict[str, Fraction] = dict.fromkeys(shapes, Fraction(0))
+    if rule == "uniform+":
+        least |= _whole_first_and_part_of_last(shapes, keep, room)
+    elif rule == "erk+" and keep:
+        first = next(iter(shapes))
+        least[first] = min(Fraction(room[first]), Fraction(keep * sizes[first], sum(sizes.values())))
     return _whole(_proportional(parts, keep, least, room), keep, room)
 
 
@@ -96,11 +105,11 @@ def given(densities: Mapping[str, float], sizes: Counts, room: Counts) -> dict[s
     return found
 
 
-def _whole_first_and_part_of_last(shapes: Shapes, keep: int, room: Counts) -> dict[str, int]:
-    """What `uniform+` keeps of each layer at least."""
+def _whole_first_and_part_of_last(shapes: Shapes, keep: int, room: Counts) -> dict[str, Fraction]:
+    """What `uniform+` keeps of two layers at least."""
     first = next((name for name, shape in shapes.items() if len(shape) > 2), None)
     last = next((name for name in list(shapes)[::-1] if len(shapes[name]) <= 2), None)
-    least = dict.fromkeys(shapes, 0)
+    least: dict[str, int] = {}
     if last is not None:
         least[last] = min(room[last], math.ceil(Fraction(math.prod(shapes[last]), 5)))
     if first is not None:
@@ -113,10 +122,10 @@ def _whole_first_and_part_of_last(shapes: Shapes, keep: int, room: Counts) -> di
             f"scope 'uniform+' keeps {' and '.join(parts)}, {needed:,} of {total:,} weights, but only {keep:,} are to "
             f"be kept: the highest possible sparsity is {highest:g}"
         )
-    return least
+    return {name: Fraction(part) for name, part in least.items()}
 
 
-def _proportional(parts: Counts, keep: int, least: Counts, most: Counts) -> dict[str, Fraction]:
+def _proportional(parts: Counts, keep: int, least: Mapping[str, Fraction], most: Counts) -> dict[str, Fraction]:
     """The shares t * parts, each moved into [least, most], with the one t at which they add up to `keep`."""
     fixed: dict[str, Fraction] = {}
     while True:
@@ -124,7 +133,7 @@ def _proportional(parts: Counts, keep: int, least: Counts, most: Counts) -> dict
         left, mass = keep - sum(fixed.values()), sum(parts[name] for name in free)
         share = {name: left * Fraction(parts[name], mass) if mass else Fraction(0) for name in free}
         above = {name: Fraction(most[name]) for name in free if share[name] > most[name]}
-        below = {name: Fraction(least[name]) for name in free if share[name] < least[name]}
+        below = {name: least[name] for name in free if share[name] < least[name]}
         if not above and not below:
             return {name: (fixed | share)[name] for name in parts}
         excess = sum(share[name] - bound for name, bound in (above | below).items())

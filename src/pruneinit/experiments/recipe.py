@@ -29,7 +29,7 @@ if MYPY:  # noqa: SIM108  # in one line it would be no type
     Criterion = str
 else:
     Criterion = Literal["none", *OFFERED]
-ScopeName = Literal["global", "layer", "uniform+", "erk", "igq"]
+ScopeName = Literal["global", "layer", "uniform+", "erk", "erk+", "igq"]
 Sanity = Literal["none", "shuffle", "reinitialize", "invert"]
 Rescale = Literal["none", "formula", "tap", "layer", "neuron"]
 Between = Literal["none", "layer", "neuron"]
@@ -61,7 +61,7 @@ class Recipe:
         residuals: `stable` divides each residual branch by the square root of their number (Stable ResNet).
         criterion: What to prune by, `snip` being SBP and `magnitude` MBP; with `none` the run is dense.
         sparsity: Fraction of the prunable weights to remove, in [0, 1).
-        scope: How it is shared out: `global`, `layer`, `uniform+`, `erk` or `igq`.
+        scope: How it is shared out: `global`, `layer`, `uniform+`, `erk`, `erk+` or `igq`.
         rounds: Rounds of scoring and selecting; unset are the criterion's own, for most 1.
         sanity: Spoil the masks to check the criterion: `shuffle` or `reinitialize` each layer, `invert` the scores.
         norm: Which statistics batch normalisation uses in scoring: `batch` or `running`.

@@ -150,6 +150,7 @@ EDGE_MNIST = Edge(
     order={
         "small": seed_by_seed(
             {"row": ("sparse orthogonal",), "model": ("mlp-100",)},
+            {"row": ("sparse orthogonal, ERK+",), "seed": _FIRST_SEEDS},
             {"seed": _FIRST_SEEDS, "model": ("mlp-100",)},
             {"seed": _FIRST_SEEDS, "model": ("mlp-200-50",)},
         )
@@ -166,6 +167,7 @@ _NEAREST: tuple[dict[str, Sequence[Any]], ...] = (
         "activation": ("tanh",),
         "row": (
             "sparse orthogonal",
+            "sparse orthogonal, ERK+",
             "magnitude per layer, neuron",
             "SBP, 20 rounds by neuron",
             "magnitude per layer, layer",
@@ -177,6 +179,7 @@ _NEAREST: tuple[dict[str, Sequence[Any]], ...] = (
         "activation": ("relu",),
         "row": (
             "sparse orthogonal",
+            "sparse orthogonal, ERK+",
             "random, layer",
             "magnitude per layer, layer",
             "delta-orthogonal, magnitude per layer, layer",

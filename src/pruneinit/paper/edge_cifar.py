@@ -51,6 +51,8 @@ _NEAREST = {
         "SBP, neuron",
         "SBP, 20 rounds by neuron",
         "random ERK, layer",
+        "sparse orthogonal, uniform+, layer",
+        "magnitude uniform+, layer",
     )
 }
 _ONE_SEED, _THREE_SEEDS = {"seed": (0,)}, {"seed": (0, 1, 2)}
