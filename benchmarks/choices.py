@@ -41,6 +41,8 @@ def _criteria(first: str, second: str, **both: Any) -> tuple[dict[str, Any], dic
     return {"criterion": first, **both}, {"criterion": second, **both}
 
 
+_SPARSE = {"init": "sparse_orthogonal", "mirrored": None, "scope": "layer"}
+
 CHOICES = (
     Choice("calibrated by layer, not left as pruned", {"rescale": "none"}, {"rescale": "layer"}),
     Choice("calibrated by neuron, not left as pruned", {"rescale": "none"}, {"rescale": "neuron"}),
@@ -86,6 +88,10 @@ CHOICES = (
     ),
     Choice("SBP, not magnitude, per layer", *_criteria("magnitude", "snip", scope="layer")),
     Choice("ERK, not the same for all layers, random", {"criterion": "random", "scope": "layer"}, {"scope": "erk"}),
+    *(
+        Choice(f"{name}, not the same for all layers, sparse orthogonal", _SPARSE, {"scope": scope})
+        for name, scope in (("uniform+", "uniform+"), ("ERK", "erk"), ("ERK+", "erk+"))
+    ),
     Choice("magnitude, not random, per layer", *_criteria("random", "magnitude", scope="layer")),
     Choice("SBP, not magnitude, one threshold", *_criteria("magnitude", "snip", scope="global")),
     Choice("orthogonal, not Gaussian", {"init": "edge"}, {"init": "orthogonal"}),

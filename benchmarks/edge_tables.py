@@ -67,6 +67,69 @@ TABLES = {
     "plain on cifar": Table("edge-cifar", {"network": "vgg16 3xvgg16"}, ("network", "sparsity")),
     "normalised on cifar": Table("edge-cifar", {"network": "resnet20 vgg16_bn"}, ("network", "sparsity")),
 }
+
+
+@dataclass(frozen=True)
+class Place:
+    """A column of the table of how weights are shared out among sparse orthogonal layers.
+
+    Attributes:
+        title: Of the column.
+        study: Where its numbers are.
+        having: What its entries have.
+        rows: The row of the study for each rule; where two rules give the same, both name one.
+    """
+
+    title: str
+    study: str
+    having: Mapping[str, str]
+    rows: Mapping[str, str]
+
+
+def _rows(**own: str) -> dict[str, str]:
+    return {rule: f"sparse orthogonal{', ' if name else ''}{name}" for rule, name in own.items()}
+
+
+_DIGITS = _rows(layer="", **{"uniform+": "uniform+", "ERK": "ERK+", "ERK+": "ERK+"})
+_MNIST = _rows(layer="", **{"ERK": "ERK", "ERK+": "ERK+"})
+_VGG = _rows(layer="layer", **{"uniform+": "uniform+, layer", "ERK": "ERK, layer", "ERK+": "ERK, layer"})
+_V_CNN = _rows(layer="", **{"ERK": "ERK+", "ERK+": "ERK+"})
+PLACES = (
+    *(
+        Place(
+            f"digits, {name}, depth 100, {100 * float(sparsity):.0f} %",
+            "edge",
+            {"activation": activation, "depth": "100", "sparsity": sparsity},
+            _DIGITS,
+        )
+        for activation, name in (("tanh", "tanh"), ("relu", "ReLU"))
+        for sparsity in ("0.98", "0.99")
+    ),
+    *(
+        Place(
+            f"200 and 50, {name}, depth 50, 95 %",
+            "edge-mnist",
+            {"network": "mlp-200-50", "activation": activation, "depth": "50", "sparsity": "0.95"},
+            _MNIST,
+        )
+        for activation, name in (("tanh", "tanh"), ("relu", "ReLU"))
+    ),
+    *(
+        Place(
+            f"V-CNN, {name}, depth 100, 95 %",
+            "edge-vcnn",
+            {"activation": activation, "depth": "100", "sparsity": "0.95"},
+            _V_CNN,
+        )
+        for activation, name in (("tanh", "tanh"), ("relu", "ReLU"))
+    ),
+    Place("VGG16, 98 %", "edge-cifar", {"network": "vgg16", "sparsity": "0.98"}, _VGG),
+)
+SHARED = (
+    "Test accuracy in percent, mean ± standard deviation over the seeds of each study; (1) is of one seed, - not "
+    "computed. ERK and ERK+ are the same on digits and on convolutions: there ERK gives the first layer more than the "
+    "others."
+)
 CHANCE = 12.0
 """An accuracy below it, in percent, is no better than saying one class."""
 Entry = Mapping[str, str]
@@ -81,6 +144,7 @@ def main() -> None:
             lowest = min(study(one.study).grid("small").over["training.lr"])
             header, rows = table(measured, one.axes, lowest)
             put_table("edge.md", header, rows, note(measured, one.axes), commit, name)
+    put_table("edge.md", *shared(PLACES), SHARED, commit, "shares")
     grids = {name: study(name).grid("small") for name in STUDIES}
     results = {name: read(PROJECT / "results" / name)[0] for name in STUDIES}
     every = {cell: one for own in results.values() for cell, one in own.items()}
@@ -99,6 +163,18 @@ def entries(file: Path, having: Mapping[str, str]) -> list[Entry]:
             for one in csv.DictReader(lines)
             if one["last_mean"] and all(one[key] in values.split() for key, values in having.items())
         ]
+
+
+def shared(places: Sequence[Place]) -> tuple[list[str], list[list[str]]]:
+    """A line for each rule by which weights are shared out among sparse orthogonal layers, a column for each place."""
+    rules = ("layer", "uniform+", "ERK", "ERK+")
+    lines = [[rule] for rule in rules]
+    for one in places:
+        file = PROJECT / "results" / one.study / f"{one.study}.csv"
+        known = {entry["row"]: entry for entry in entries(file, one.having)}
+        for rule, line in zip(rules, lines, strict=True):
+            line.append(cell(known.get(one.rows.get(rule, "")), 0.0))
+    return ["shared out by", *(one.title for one in places)], lines
 
 
 def judged(grid: Grid, results: Mapping[str, Result]) -> list[list[str]]:

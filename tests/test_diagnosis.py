@@ -300,6 +300,31 @@ def test_what_can_be_learnt_and_comes_back_says_whether_it_trains(share, gradien
     assert words in found.verdict
 
 
+@pytest.mark.parametrize("reached", [10, 7])
+def test_outputs_that_nothing_leads_to_are_counted_and_told(reached):
+    model, data = mlp([16, 20, 20, 10], "tanh", 1.0, 0.0, 0), batch(16, 32, 10, 0)
+    masks = dict(pi.prune(model, pi.Random(), sparsity=0.0))
+    last = list(masks)[-1]
+    masks[last] = masks[last].clone()
+    masks[last][reached:] = False
+    found = pi.diagnose(model, [data], pi.Masks(masks))
+    assert found.reached == (reached, 10)
+    assert (f"Nothing leads to 3 of 10 outputs ({last})." in found.verdict) == (reached == 7)
+    assert any("scope='erk+'" in one for one in found.advice) == (reached == 7)
+    sparse = pi.diagnose(pi.sparsify_(model, pi.Masks(masks)), [data])
+    assert sparse.reached == (reached, 10)
+
+
+def test_the_sparse_orthogonal_start_leads_to_every_class_unless_all_layers_are_equally_sparse():
+    reached = {}
+    for scope in ("layer", "erk+"):
+        model = pi.models.build("mlp", input_shape=(1, 8, 8), classes=10, depth=10, activation="relu")
+        pi.sparse_orthogonal_(model, sparsity=0.99, scope=scope, generator=torch.Generator().manual_seed(0))
+        masks = pi.prune(model, pi.Magnitude(), sparsity=0.99)
+        reached[scope] = pi.diagnose(model, [batch(64, 32, 10, 0)], masks).reached
+    assert reached == {"layer": (5, 10), "erk+": (10, 10)}
+
+
 def test_without_knowing_what_can_be_learnt_nothing_is_expected():
     found = plain(12, {})
     assert found.trains is None
@@ -308,7 +333,7 @@ def test_without_knowing_what_can_be_learnt_nothing_is_expected():
 
 def test_a_deep_plain_network_that_rescaling_does_not_save_is_told_of_the_sparse_orthogonal_start():
     hopeless, saved = plain(12, {"pruned": 0.1, "rescaled": 0.2}), plain(12, {"pruned": 0.1, "rescaled": 0.9})
-    told = "sparse_orthogonal_(model, sparsity=0.8), then prune(model, Magnitude(), sparsity=0.8, scope='layer')"
+    told = "sparse_orthogonal_(model, sparsity=0.8), then prune(model, Magnitude(), sparsity=0.8)"
     assert told in " ".join(hopeless.advice)
     assert told not in " ".join(saved.advice)
     assert told not in " ".join(plain(12, {"pruned": 0.1, "rescaled": 0.2}, branches=3).advice)

@@ -65,10 +65,11 @@ def test_of_a_dense_layer_everything_is_kept():
     assert int(layer.weight.count_nonzero()) == 256
 
 
-def test_magnitude_removes_zeros_alone():
-    model = sparse_orthogonal_(network(), sparsity=0.8, generator=seed())
+@pytest.mark.parametrize("scope", [{}, {"scope": "erk+"}, {"scope": "layer"}], ids=["unsaid", "erk+", "layer"])
+def test_magnitude_removes_zeros_alone(scope):
+    model = sparse_orthogonal_(network(), sparsity=0.8, generator=seed(), **scope)
     before = weights(model)
-    masks = prune(model, Magnitude(), sparsity=0.8, scope="layer")
+    masks = prune(model, Magnitude(), sparsity=0.8, **scope)
     for name, w in before.items():
         assert not bool((w[~masks[name]] != 0).any())
     x = torch.randn(5, 1, 1, 12, dtype=torch.float64)
@@ -132,7 +133,7 @@ def test_only_a_plain_stack_is_mirrored_without_being_asked():
 @pytest.mark.parametrize("degree", [0, 2.5, 5])
 def test_a_very_sparse_stack_uses_as_many_neurons_as_can_have_the_degree(activation, halves, degree):
     model = network(depth=8, width=100, activation=activation, inputs=128, classes=6)
-    sparse_orthogonal_(model, sparsity=0.98, degree=degree, generator=seed())
+    sparse_orthogonal_(model, sparsity=0.98, degree=degree, scope="layer", generator=seed())
     room = 200 // halves**2  # of a matrix between two halves
     neurons = halves * min(100 // halves, int(room / degree)) if degree else 100
     first, *hidden, last = weights(model).values()
@@ -151,7 +152,9 @@ def test_a_very_sparse_stack_uses_as_many_neurons_as_can_have_the_degree(activat
 
 
 def test_the_magnitude_of_a_network_of_fewer_neurons_removes_zeros_alone():
-    model = sparse_orthogonal_(network(depth=6, width=40, activation="relu"), sparsity=0.97, generator=seed())
+    model = sparse_orthogonal_(
+        network(depth=6, width=40, activation="relu"), sparsity=0.97, scope="layer", generator=seed()
+    )
     before = weights(model)
     masks = prune(model, Magnitude(), sparsity=0.97, scope="layer")
     for name, w in before.items():
@@ -161,7 +164,7 @@ def test_the_magnitude_of_a_network_of_fewer_neurons_removes_zeros_alone():
 def test_wide_layers_between_narrow_ones_use_fewer_neurons_and_mix():
     widths = [16, 80, 20, 80, 20, 80, 8]
     layers = [module for pair in pairwise(widths) for module in (nn.Linear(*pair), nn.ReLU())]
-    model = sparse_orthogonal_(nn.Sequential(*layers[:-1]).double(), sparsity=0.93, generator=seed())
+    model = sparse_orthogonal_(nn.Sequential(*layers[:-1]).double(), sparsity=0.93, scope="layer", generator=seed())
     into, out = (model[at].weight.detach() != 0 for at in (4, 6))  # 20 to 80 and back: 28 entries between halves
     assert int(into.any(1).sum()) == int(out.any(0).sum()) == 20  # 28 over 5 are fewer than the directions
     x = torch.randn(16, dtype=torch.float64, generator=seed(1))
@@ -173,14 +176,14 @@ def test_wide_layers_between_narrow_ones_use_fewer_neurons_and_mix():
 def test_neurons_of_a_wide_layer_beyond_the_directions_have_twice_the_degree(sparsity, wide):
     widths = [20, 80, 20, 80, 20, 6]
     layers = [module for pair in pairwise(widths) for module in (nn.Linear(*pair), nn.Tanh())]
-    model = sparse_orthogonal_(nn.Sequential(*layers[:-1]).double(), sparsity=sparsity, generator=seed())
+    model = sparse_orthogonal_(nn.Sequential(*layers[:-1]).double(), sparsity=sparsity, scope="layer", generator=seed())
     assert int((model[4].weight != 0).any(1).sum()) == wide  # 1600 entries for all, over 5
     assert int((model[2].weight != 0).any(1).sum()) == 20
 
 
 def test_channels_before_a_linear_layer_on_all_pixels_are_all_used():
     model = nn.Sequential(circular(8, 16), nn.Tanh(), circular(16, 16), nn.Tanh(), nn.Flatten(), nn.Linear(256, 4))
-    sparse_orthogonal_(model.double(), sparsity=0.99, generator=seed())
+    sparse_orthogonal_(model.double(), sparsity=0.99, scope="layer", generator=seed())
     used = [int((model[at].weight != 0).any(1).flatten(1).any(1).sum()) for at in (0, 2)]
     assert used == [9, 16]  # 23 entries of the second over 2.5, and all that is flattened
 
@@ -191,7 +194,7 @@ def grouped(*groups):
 
 
 def test_channels_of_groups_are_all_used_and_stay_orthogonal():
-    model = sparse_orthogonal_(grouped(1, 1, 4, 1), sparsity=0.95, mirrored=False, generator=seed())
+    model = sparse_orthogonal_(grouped(1, 1, 4, 1), sparsity=0.95, mirrored=False, scope="layer", generator=seed())
     x = 1e-4 * torch.randn(32, dtype=torch.float64, generator=seed(1))
     inner = torch.autograd.functional.jacobian(lambda x: model[:8](x[None, :, None, None])[0, :, 0, 0], x)
     spectrum = torch.linalg.svdvals(inner)
@@ -228,7 +231,7 @@ def test_shared_weights_are_not_mirrored_unless_asked():
 
 
 def test_a_large_degree_leaves_room_for_all_entries():
-    model = sparse_orthogonal_(network(depth=7, width=64), sparsity=0.9, degree=1e9, generator=seed())
+    model = sparse_orthogonal_(network(depth=7, width=64), sparsity=0.9, degree=1e9, scope="layer", generator=seed())
     for w in list(weights(model).values())[1:-1]:
         assert int(w.count_nonzero()) >= 0.9 * 0.1 * w.numel()
 

@@ -32,7 +32,7 @@ from pruneinit.residual import shortcuts
 from pruneinit.survivors import current_masks
 from pruneinit.tangent import learnable_share
 from pruneinit.verdicts import BY_NEURON, LEARNS, advice, trains, verdict
-from pruneinit.weights import listed
+from pruneinit.weights import Weight, listed
 
 _NEXT_TO_NOTHING = 1e-7  # of a layer
 
@@ -188,7 +188,17 @@ def diagnose(
             if share is not None:
                 shares[BY_NEURON] = share
                 stages[BY_NEURON] = signals_of(model, batches, by_neuron.weights, loss=loss, norm=norm)
-    return Diagnosis(layers, stages, expected, found, branches, stable, learnable=shares)
+    last = weights[order[-1]]
+    reached = _reached(last, alive[last.name]) if alive is not None and last.name in alive else None
+    return Diagnosis(layers, stages, expected, found, branches, stable, learnable=shares, reached=reached)
+
+
+def _reached(last: Weight, alive: Tensor) -> tuple[int, int] | None:
+    """How many outputs of a linear layer weights lead to, and how many there are."""
+    if last.kind != "linear":
+        return None
+    rows = alive.movedim(last.out_dim, 0).flatten(1).any(1)
+    return int(rows.sum()), len(rows)
 
 
 def _same(one: Masks, other: Masks) -> bool:

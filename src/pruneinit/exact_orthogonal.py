@@ -27,7 +27,7 @@ def sparse_orthogonal_(
     activation: ActivationSpec | None = None,
     *,
     sparsity: float,
-    scope: str = "layer",
+    scope: str = "erk+",
     degree: float = 2.5,
     mirrored: bool | None = None,
     sigma_b: float | None = None,
@@ -60,7 +60,9 @@ def sparse_orthogonal_(
         activation: As in `edge_of_chaos_`.
         sparsity: The fraction of the weights that are 0, in [0, 1). Up to a few entries more are 0 where no rotation
             fits in. Of a weight that keeps fewer entries than its rows, some rows are empty.
-        scope: How it is shared out: `"layer"`, `"uniform+"`, `"erk"`, `"erk+"` or `"igq"`, as in `select`.
+        scope: How it is shared out: `"layer"`, `"uniform+"`, `"erk"`, `"erk+"` or `"igq"`, as in `select`. By the same
+            density for all, the last layer of a very sparse network does not lead to every class; by ERK, the first
+            reads too little of many inputs.
         degree: How many entries a hidden neuron has at least, on average over its layer; 0 uses all neurons. Mirrored
             neurons share theirs; those of wide layers between narrow ones have twice as many. At least as many neurons
             are used as the model has outputs.

@@ -55,6 +55,8 @@ class Findings:
         learnable: The share of a few labels that the network can learn by its linearisation
             (`tangent.learnable_share`), by stage: of the one to be trained, and each further one if those before it
             are below `LEARNS`; empty where it is not known.
+        reached: Of a last layer that is linear, how many outputs a weight on a path leads to, and how many there are;
+            None where it was not looked for.
         judge: The stage that the verdict is about; None for the model as it was given, with its masks.
     """
 
@@ -65,6 +67,7 @@ class Findings:
     branches: int = 0
     stable: bool = False
     learnable: Mapping[str, float] = field(default_factory=dict)
+    reached: tuple[int, int] | None = None
     judge: str | None = None
 
     @property

@@ -38,7 +38,7 @@ def verdict(found: Findings) -> str:
     if found.effective_sparsity == 1:
         lost = "What comes out is made of biases alone"
         return " ".join([*parts, f"{lost}." if found.empty else f"No weight kept is on a path to the output. {lost}."])
-    told = [_forward(found, stage), *_alike(found, stage), _backward(found, stage), *_expectation(found, stage)]
+    told = [*_unreached(found), _forward(found, stage), *_alike(found, stage), _backward(found, stage), *_expectation(found, stage)]
     return " ".join([*parts, *told])
 
 
@@ -80,6 +80,8 @@ def advice(found: Findings) -> tuple[str, ...]:
         )
     elif found.empty or found.scarce:
         lines.append(_starved(found))
+    if not found.empty and not found.scarce and _unreached(found):
+        lines.append("Let the last layer keep more, so that all outputs are reached: prune(..., scope='erk+').")
     if not off and not found.empty and trains(found, BY_NEURON):
         lines.append(
             "Rescale the survivors by neuron, rescale_(model, batches, masks=masks, method='neuron'): of the labels of "
@@ -99,7 +101,7 @@ def advice(found: Findings) -> tuple[str, ...]:
         lines.append(
             f"{tried} it is not expected to train either. What is deep and sparse without shortcuts "
             f"trains from layers that are sparse and orthogonal at once: sparse_orthogonal_(model, {share}), then "
-            f"prune(model, Magnitude(), {share}, scope='layer')."
+            f"prune(model, Magnitude(), {share})."
         )
     dead = _dead(found)
     if dead == 1 and not found.empty and found.stages.get(found.stage or ""):
@@ -144,6 +146,13 @@ def _emptiness(found: Findings) -> list[str]:
         keep = "keeps" if len(found.scarce) == 1 else "keep"
         return [f"{_count(found.scarce, found)} {keep} less than one weight a neuron ({_listed(found.scarce)})."]
     return []
+
+
+def _unreached(found: Findings) -> list[str]:
+    if found.reached is None or found.reached[0] == found.reached[1]:
+        return []
+    reached, outputs = found.reached
+    return [f"Nothing leads to {outputs - reached:,} of {outputs:,} outputs ({found.layers[-1].name})."]
 
 
 def _count(names: tuple[str, ...], found: Findings) -> str:

@@ -17,7 +17,7 @@ from pruneinit.residual import find_residuals
 _SPARSE_ORTHOGONAL: Mapping[str, Any] = {
     "init": "sparse_orthogonal",
     "criterion": "magnitude",
-    "scope": "layer",
+    "scope": "erk+",
     "rounds": None,
     "rescale_between": "none",
 }
@@ -36,8 +36,9 @@ def ways(recipe: Recipe, dataset: Dataset) -> list[tuple[str, Recipe]]:
 
     The paper's cure is rescaling for plain networks, and the Stable ResNet for residual ones, which live on the Edge of
     Chaos before and after pruning and need no rescaling (Hayou et al. 2021, sections 3.3 and 4). Ours, for plain
-    networks, are layers that are sparse and orthogonal from the start, shared out by ERK (docs/edge.md); their masks
-    are drawn at random, so that it is left out where the recipe spoils masks to check them, or they cannot be drawn.
+    networks, are layers that are sparse and orthogonal from the start, shared out by `erk+` (docs/edge.md); their
+    masks are drawn at random, so that it is left out where the recipe spoils masks to check them, or they cannot be
+    drawn.
 
     Args:
         recipe: What all have in common. What they differ in must have its default: `init`, `sigma_w`, `residuals`,
