@@ -46,11 +46,17 @@ class Table:
         study: Where its numbers are.
         having: What its entries have.
         axes: What tells its columns apart.
+        most: How many rows it has, the best; None for all above chance.
     """
 
     study: str
     having: Mapping[str, str]
     axes: Sequence[str]
+    most: int | None = None
+
+
+def _digits(activation: str) -> Table:
+    return Table("edge", {"activation": activation, "sparsity": "0.98 0.99"}, ("depth", "sparsity"), most=8)
 
 
 def _connected(network: str, activation: str) -> Table:
@@ -62,6 +68,8 @@ TABLES = {
     "equal widths, tanh": _connected("mlp-100", "tanh"),
     "unequal widths, relu": _connected("mlp-200-50", "relu"),
     "unequal widths, tanh": _connected("mlp-200-50", "tanh"),
+    "digits, relu": _digits("relu"),
+    "digits, tanh": _digits("tanh"),
     "vcnn, relu": Table("edge-vcnn", {"activation": "relu"}, ("depth", "sparsity")),
     "vcnn, tanh": Table("edge-vcnn", {"activation": "tanh"}, ("depth", "sparsity")),
     "plain on cifar": Table("edge-cifar", {"network": "vgg16 3xvgg16"}, ("network", "sparsity")),
@@ -143,7 +151,7 @@ def main() -> None:
         if measured := entries(file, one.having):
             lowest = min(study(one.study).grid("small").over["training.lr"])
             header, rows = table(measured, one.axes, lowest)
-            put_table("edge.md", header, rows, note(measured, one.axes), commit, name)
+            put_table("edge.md", header, rows[: one.most], note(measured, one.axes, len(rows), one.most), commit, name)
     put_table("edge.md", *shared(PLACES), SHARED, commit, "shares")
     grids = {name: study(name).grid("small") for name in STUDIES}
     results = {name: read(PROJECT / "results" / name)[0] for name in STUDIES}
@@ -159,7 +167,7 @@ def entries(file: Path, having: Mapping[str, str]) -> list[Entry]:
         return []
     with file.open(newline="") as lines:
         return [
-            one
+            one | {"row": _row(one)}
             for one in csv.DictReader(lines)
             if one["last_mean"] and all(one[key] in values.split() for key, values in having.items())
         ]
@@ -175,6 +183,13 @@ def shared(places: Sequence[Place]) -> tuple[list[str], list[list[str]]]:
         for rule, line in zip(rules, lines, strict=True):
             line.append(cell(known.get(one.rows.get(rule, "")), 0.0))
     return ["shared out by", *(one.title for one in places)], lines
+
+
+def _row(entry: Entry) -> str:
+    """The row of an entry, with its initialisation where that is an axis of its study."""
+    row = entry["row"]
+    begins = entry.get("init") == "orthogonal" and not row.startswith("mirrored")
+    return f"orthogonal, {row}" if begins else row
 
 
 def judged(grid: Grid, results: Mapping[str, Result]) -> list[list[str]]:
@@ -245,15 +260,18 @@ def cell(entry: Entry | None, lowest: float) -> str:
     return f"{mean}{spread}{' ↓' if above else ''}"
 
 
-def note(entries: Sequence[Entry], axes: Sequence[str]) -> str:
-    """What the columns are, and how many seeds there are."""
+def note(entries: Sequence[Entry], axes: Sequence[str], rows: int, most: int | None) -> str:
+    """What the columns are, how many seeds there are, and which rows are not shown."""
     seeds = sorted({int(one["seeds"]) for one in entries})
     told = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    lost = at_chance(entries)
+    if most is not None and most < rows:
+        rest = f" The best {most} of {rows + len(at_chance(entries))} rows."
+    else:
+        lost = at_chance(entries)
+        rest = f" At chance everywhere: {'; '.join(lost)}." if lost else ""
     return (
         f"{', '.join(axes).capitalize()}. Mean ± standard deviation over {told} seeds; (1) is of one seed, - not "
-        "computed, ↓ at the lowest of the learning rates."
-        + (f" At chance everywhere: {'; '.join(lost)}." if lost else "")
+        f"computed, ↓ at the lowest of the learning rates.{rest}"
     )
 
 

@@ -8,7 +8,7 @@ from torch import nn
 import pruneinit as pi
 from problems import IDS, PROBLEMS
 from pruneinit.diagnosis import Diagnosis
-from pruneinit.findings import Layer
+from pruneinit.findings import Layer, Outputs
 from pruneinit.propagation import Signal
 from wide import batch, mlp
 
@@ -300,19 +300,61 @@ def test_what_can_be_learnt_and_comes_back_says_whether_it_trains(share, gradien
     assert words in found.verdict
 
 
+def without_rows(model, kept):
+    """Masks that keep everything but some rows of weights."""
+    masks = dict(pi.prune(model, pi.Random(), sparsity=0.0))
+    for name, rows in kept.items():
+        masks[name] = masks[name].clone()
+        masks[name][rows:] = False
+    return pi.Masks(masks)
+
+
 @pytest.mark.parametrize("reached", [10, 7])
 def test_outputs_that_nothing_leads_to_are_counted_and_told(reached):
     model, data = mlp([16, 20, 20, 10], "tanh", 1.0, 0.0, 0), batch(16, 32, 10, 0)
-    masks = dict(pi.prune(model, pi.Random(), sparsity=0.0))
-    last = list(masks)[-1]
-    masks[last] = masks[last].clone()
-    masks[last][reached:] = False
-    found = pi.diagnose(model, [data], pi.Masks(masks))
-    assert found.reached == (reached, 10)
+    last = list(pi.prunable(model))[-1]
+    masks = without_rows(model, {last: reached})
+    found = pi.diagnose(model, [data], masks)
+    assert found.outputs == Outputs(last, 10, reached)
     assert (f"Nothing leads to 3 of 10 outputs ({last})." in found.verdict) == (reached == 7)
     assert any("scope='erk+'" in one for one in found.advice) == (reached == 7)
-    sparse = pi.diagnose(pi.sparsify_(model, pi.Masks(masks)), [data])
-    assert sparse.reached == (reached, 10)
+    assert pi.diagnose(pi.sparsify_(model, masks), [data]).outputs == found.outputs
+
+
+class Skip(nn.Module):
+    """What runs last writes no output of its own, or one of two, or is not run at all."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.a, self.b, self.c = kind, nn.Linear(16, 20), nn.Linear(20, 10), nn.Linear(16, 10)
+
+    def forward(self, x):
+        y = self.b(torch.tanh(self.a(x)))
+        return {"unused": y, "skip": y + self.c(x) if self.kind == "skip" else y, "after": torch.relu(y)}[self.kind]
+
+
+@pytest.mark.parametrize(
+    "kind, name, expected", [("unused", "b.weight", (10, 7)), ("skip", "c.weight", None), ("after", "b.weight", None)]
+)
+def test_outputs_are_those_of_a_layer_only_where_it_ends_the_model(kind, name, expected):
+    model, data = Skip(kind), batch(16, 32, 10, 0)
+    found = pi.diagnose(model, [data], without_rows(model, {name: 7}))
+    assert found.outputs == (None if expected is None else Outputs(name, *expected))
+
+
+def test_erk_plus_is_not_advised_where_it_would_not_help():
+    model, data = mlp([16, 20, 10], "tanh", 1.0, 0.0, 0), batch(16, 32, 10, 0)
+    found = pi.diagnose(model, [data], without_rows(model, {list(pi.prunable(model))[-1]: 7}))
+    first, last = found.layers
+    more = replace(found, layers=(replace(first, kept=first.total // 8), last))
+    assert "Nothing leads to 3" in more.verdict
+    assert not any("erk+" in one for one in more.advice)
+
+
+def test_a_transposed_layer_is_scarce_by_its_own_outputs():
+    layer = Layer("w", "linear", (40, 10), 400, 20)
+    assert Diagnosis((layer,)).scarce == ("w",)
+    assert Diagnosis((replace(layer, outputs=10),)).scarce == ()
 
 
 def test_the_sparse_orthogonal_start_leads_to_every_class_unless_all_layers_are_equally_sparse():
@@ -320,9 +362,9 @@ def test_the_sparse_orthogonal_start_leads_to_every_class_unless_all_layers_are_
     for scope in ("layer", "erk+"):
         model = pi.models.build("mlp", input_shape=(1, 8, 8), classes=10, depth=10, activation="relu")
         pi.sparse_orthogonal_(model, sparsity=0.99, scope=scope, generator=torch.Generator().manual_seed(0))
-        masks = pi.prune(model, pi.Magnitude(), sparsity=0.99)
-        reached[scope] = pi.diagnose(model, [batch(64, 32, 10, 0)], masks).reached
-    assert reached == {"layer": (5, 10), "erk+": (10, 10)}
+        masks = pi.prune(model, pi.Magnitude(), sparsity=0.99, scope=scope)
+        reached[scope] = pi.diagnose(model, [batch(64, 32, 10, 0)], masks).outputs.reached
+    assert reached == {"layer": 5, "erk+": 10}
 
 
 def test_without_knowing_what_can_be_learnt_nothing_is_expected():
@@ -333,7 +375,7 @@ def test_without_knowing_what_can_be_learnt_nothing_is_expected():
 
 def test_a_deep_plain_network_that_rescaling_does_not_save_is_told_of_the_sparse_orthogonal_start():
     hopeless, saved = plain(12, {"pruned": 0.1, "rescaled": 0.2}), plain(12, {"pruned": 0.1, "rescaled": 0.9})
-    told = "sparse_orthogonal_(model, sparsity=0.8), then prune(model, Magnitude(), sparsity=0.8)"
+    told = "sparse_orthogonal_(model, sparsity=0.8), then prune(model, Magnitude(), sparsity=0.8, scope='erk+')"
     assert told in " ".join(hopeless.advice)
     assert told not in " ".join(saved.advice)
     assert told not in " ".join(plain(12, {"pruned": 0.1, "rescaled": 0.2}, branches=3).advice)

@@ -39,8 +39,13 @@ def weights(model):
 )
 def test_rows_or_columns_are_orthogonal_and_no_more_is_kept_than_asked(rows, columns, sparsity, number):
     layer = nn.Linear(columns, rows).double()
+    kept = round((1 - sparsity) * layer.weight.numel())
+    if not kept:
+        with pytest.raises(InputError, match="leaves 0 of"):
+            sparse_orthogonal_(layer, "linear", sparsity=sparsity, generator=seed(number))
+        return
     sparse_orthogonal_(layer, "linear", sparsity=sparsity, generator=seed(number))
-    w, kept = layer.weight.detach(), round((1 - sparsity) * layer.weight.numel())
+    w = layer.weight.detach()
     small = w if rows <= columns else w.T
     scale = max(rows, columns) / columns  # each output keeps the mean square of its inputs
     gram = small @ small.T
@@ -74,6 +79,13 @@ def test_magnitude_removes_zeros_alone(scope):
         assert not bool((w[~masks[name]] != 0).any())
     x = torch.randn(5, 1, 1, 12, dtype=torch.float64)
     torch.testing.assert_close(sparsify_(network_like(model), masks)(x), model(x))
+
+
+def test_a_mirrored_layer_that_keeps_too_few_entries_for_its_halves_is_refused():
+    model = network(depth=6, width=40, activation="relu")
+    with pytest.raises(InputError, match=r"leaves 1 of 480 entries to fc1.*halves are mirrored: take a lower sparsity"):
+        sparse_orthogonal_(model, sparsity=0.998, scope="layer")
+    assert sparse_orthogonal_(model, sparsity=0.998, scope="layer", mirrored=False) is model
 
 
 def network_like(model):

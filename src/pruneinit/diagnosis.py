@@ -18,9 +18,9 @@ from pruneinit.calibration import Unit
 from pruneinit.criteria import Criterion
 from pruneinit.errors import InputError, unknown
 from pruneinit.expectation import expected_signals
-from pruneinit.findings import Findings, Layer
+from pruneinit.findings import Findings, Layer, Outputs
 from pruneinit.forecasting import forecast
-from pruneinit.functional import Loss, Norm, cross_entropy, effective_weights, scoring_mode
+from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scoring_mode
 from pruneinit.initialize import NORMS
 from pruneinit.masks import Masks, check_masks
 from pruneinit.meanfield import ActivationSpec
@@ -32,7 +32,7 @@ from pruneinit.residual import shortcuts
 from pruneinit.survivors import current_masks
 from pruneinit.tangent import learnable_share
 from pruneinit.verdicts import BY_NEURON, LEARNS, advice, trains, verdict
-from pruneinit.weights import Weight, listed
+from pruneinit.weights import Weight, listed, owner
 
 _NEXT_TO_NOTHING = 1e-7  # of a layer
 
@@ -149,7 +149,9 @@ def diagnose(
         raise InputError("these masks are not those of the sparsified model: leave masks out, or densify_ it first")
     kept = {name: chosen.counts[name][0] if name in chosen else w.numel for name, w in weights.items()}
     if batches is None:
-        layers = tuple(Layer(name, w.kind, w.shape, w.numel, kept[name]) for name, w in weights.items())
+        layers = tuple(
+            Layer(name, w.kind, w.shape, w.numel, kept[name], outputs=w.shape[w.out_dim]) for name, w in weights.items()
+        )
         return Diagnosis(layers)
     batches = list(each(batches))
     at = _stages(model, batches, masks, sparse, rescale, loss, norm)
@@ -174,6 +176,7 @@ def diagnose(
             kept[name],
             None if alive is None else alive.counts[name][0] if name in alive else kept[name],
             law.get(name),
+            weights[name].shape[weights[name].out_dim],
         )
         for name in order
     )
@@ -188,17 +191,30 @@ def diagnose(
             if share is not None:
                 shares[BY_NEURON] = share
                 stages[BY_NEURON] = signals_of(model, batches, by_neuron.weights, loss=loss, norm=norm)
-    last = weights[order[-1]]
-    reached = _reached(last, alive[last.name]) if alive is not None and last.name in alive else None
-    return Diagnosis(layers, stages, expected, found, branches, stable, learnable=shares, reached=reached)
+    outputs = None
+    if loss is cross_entropy and alive is not None and seen and seen[-1] in alive:
+        outputs = _outputs(model, batches[0], weights[seen[-1]], alive[seen[-1]], norm)
+    return Diagnosis(layers, stages, expected, found, branches, stable, learnable=shares, outputs=outputs)
 
 
-def _reached(last: Weight, alive: Tensor) -> tuple[int, int] | None:
-    """How many outputs of a linear layer weights lead to, and how many there are."""
-    if last.kind != "linear":
+def _outputs(model: nn.Module, batch: Any, last: Weight, alive: Tensor, norm: Norm | None) -> Outputs | None:
+    """The outputs of the layer that runs last, if it is linear and they are the model's."""
+    seen: list[Tensor] = []
+
+    def ends_there(net: nn.Module, part: Any) -> bool:
+        found = net(part[0])
+        return bool(seen) and found is seen[-1]
+
+    handle = owner(model, last.name)[0].register_forward_hook(lambda module, x, out: seen.append(out))
+    try:
+        with scoring_mode(model, norm), torch.no_grad():
+            ends = call(model, batch, ends_there, {})
+    finally:
+        handle.remove()
+    if last.kind != "linear" or not ends:
         return None
     rows = alive.movedim(last.out_dim, 0).flatten(1).any(1)
-    return int(rows.sum()), len(rows)
+    return Outputs(last.name, len(rows), int(rows.sum()))
 
 
 def _same(one: Masks, other: Masks) -> bool:

@@ -39,8 +39,9 @@ def sparse_orthogonal_(
     sparse network all inputs look alike. Here the sparse matrix is made orthogonal from the start, by random Givens
     rotations of rows that share no column (Nowak, Gniecki, Szatkowski, Tabor, "Sparser, Better, Deeper, Stronger:
     Improving Static Sparse Training with Exact Orthogonal Initialization", 2024), spread evenly over rows. Prune it by
-    `Magnitude()` to the same sparsity, which removes zeros alone. A convolution begins as one shift a channel, and
-    channels are turned in pairs from either side: with periodic borders and stride 1 it keeps the norm of images.
+    `Magnitude()` to the same sparsity and scope, which removes zeros alone. A convolution begins as one shift a
+    channel, and channels are turned in pairs from either side: with periodic borders and stride 1 it keeps the norm of
+    images.
 
     Where layers of a plain stack widen and narrow in turn, what leads out of a wide layer reads just the directions
     that lead into it, at the same norm; drawn apart, each pair of layers would lose some of the signal.
@@ -58,8 +59,9 @@ def sparse_orthogonal_(
     Args:
         model: Any module; with `mirrored` one whose weights are listed in the order in which they run.
         activation: As in `edge_of_chaos_`.
-        sparsity: The fraction of the weights that are 0, in [0, 1). Up to a few entries more are 0 where no rotation
-            fits in. Of a weight that keeps fewer entries than its rows, some rows are empty.
+        sparsity: The fraction of the weights that are 0, in [0, 1). Where no rotation fits in any more, more entries
+            are 0: a few of a layer of many neurons, up to an eighth of one that has few and reads many. They are kept,
+            and trained, by the scope's masks. Of a weight that keeps fewer entries than its rows, some rows are empty.
         scope: How it is shared out: `"layer"`, `"uniform+"`, `"erk"`, `"erk+"` or `"igq"`, as in `select`. By the same
             density for all, the last layer of a very sparse network does not lead to every class; by ERK, the first
             reads too little of many inputs.
@@ -76,8 +78,9 @@ def sparse_orthogonal_(
         `model`.
 
     Raises:
-        InputError: As in `edge_of_chaos_`; a sparsity, scope or degree that there is not; or mirrored an activation of
-            which φ(z) - φ(-z) is not linear, a `sigma_b` above 0, groups, or an odd number of neurons or channels.
+        InputError: As in `edge_of_chaos_`; a sparsity, scope or degree that there is not; a sparsity that leaves
+            nothing of a weight, or of its mirrored half; or mirrored an activation of which φ(z) - φ(-z) is not linear,
+            a `sigma_b` above 0, groups, or an odd number of neurons or channels.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8))
@@ -116,6 +119,13 @@ def sparse_orthogonal_(
         _check_halves(weight, halves[name])
 
     room = {name: kept[name] // (1 + halves[name][0]) // (1 + halves[name][1]) for name in weights}
+    if gone := [name for name, left in room.items() if not left and sizes[name]]:
+        entries = f"{kept[gone[0]]:,} of {sizes[gone[0]]:,} entries"
+        raise InputError(
+            f"sparsity={sparsity:g} by scope={scope!r} leaves {entries} to {gone[0]}, too few for a weight"
+            + (" whose halves are mirrored" if mirrored else "")
+            + ": take a lower sparsity"
+        )
     used = _used(weights, room, halves, degree) if stacked else {name: _sizes(weights[name]) for name in weights}
     wide: list[Tensor] = []  # where a layer leads to something wider, the directions there, which the next one reads
 

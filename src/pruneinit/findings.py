@@ -22,6 +22,7 @@ class Layer:
         kept: How many are kept.
         alive: How many of these lie on a path from an input to an output; None where it was not looked for.
         expected: The density that the plain law gives this layer at the sparsity of the whole; None without a forecast.
+        outputs: Its neurons or channels; None for the first dimension of the tensor.
     """
 
     name: str
@@ -31,11 +32,27 @@ class Layer:
     kept: int
     alive: int | None = None
     expected: float | None = None
+    outputs: int | None = None
 
     @property
     def density(self) -> float:
         """The fraction kept."""
         return self.kept / self.total if self.total else 1.0
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs of a model that are those of a linear layer.
+
+    Attributes:
+        name: The layer's weight.
+        number: How many there are.
+        reached: To how many of them a weight on a path leads.
+    """
+
+    name: str
+    number: int
+    reached: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +72,7 @@ class Findings:
         learnable: The share of a few labels that the network can learn by its linearisation
             (`tangent.learnable_share`), by stage: of the one to be trained, and each further one if those before it
             are below `LEARNS`; empty where it is not known.
-        reached: Of a last layer that is linear, how many outputs a weight on a path leads to, and how many there are;
-            None where it was not looked for.
+        outputs: Of the model, where they are those of a linear layer; None where they are not, or are not known.
         judge: The stage that the verdict is about; None for the model as it was given, with its masks.
     """
 
@@ -67,7 +83,7 @@ class Findings:
     branches: int = 0
     stable: bool = False
     learnable: Mapping[str, float] = field(default_factory=dict)
-    reached: tuple[int, int] | None = None
+    outputs: Outputs | None = None
     judge: str | None = None
 
     @property
@@ -96,7 +112,9 @@ class Findings:
     @property
     def scarce(self) -> tuple[str, ...]:
         """The weights of which less than one value for each output neuron is left, but not nothing."""
-        return tuple(layer.name for layer in self.layers if 0 < layer.kept < min(layer.shape[0], layer.total))
+        return tuple(
+            layer.name for layer in self.layers if 0 < layer.kept < min(layer.outputs or layer.shape[0], layer.total)
+        )
 
     @property
     def conditioning(self) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from pruneinit.densities import counts
 from pruneinit.findings import Findings
 from pruneinit.propagation import Signal, inner_gradients
 from pruneinit.remedies import remedy, rounded
@@ -38,7 +39,8 @@ def verdict(found: Findings) -> str:
     if found.effective_sparsity == 1:
         lost = "What comes out is made of biases alone"
         return " ".join([*parts, f"{lost}." if found.empty else f"No weight kept is on a path to the output. {lost}."])
-    told = [*_unreached(found), _forward(found, stage), *_alike(found, stage), _backward(found, stage), *_expectation(found, stage)]
+    signal = [_forward(found, stage), *_alike(found, stage), _backward(found, stage)]
+    told = [*_unreached(found), *signal, *_expectation(found, stage)]
     return " ".join([*parts, *told])
 
 
@@ -80,7 +82,7 @@ def advice(found: Findings) -> tuple[str, ...]:
         )
     elif found.empty or found.scarce:
         lines.append(_starved(found))
-    if not found.empty and not found.scarce and _unreached(found):
+    if not found.empty and not found.scarce and _unreached(found) and _keeps_more_by_erk(found):
         lines.append("Let the last layer keep more, so that all outputs are reached: prune(..., scope='erk+').")
     if not off and not found.empty and trains(found, BY_NEURON):
         lines.append(
@@ -101,7 +103,7 @@ def advice(found: Findings) -> tuple[str, ...]:
         lines.append(
             f"{tried} it is not expected to train either. What is deep and sparse without shortcuts "
             f"trains from layers that are sparse and orthogonal at once: sparse_orthogonal_(model, {share}), then "
-            f"prune(model, Magnitude(), {share})."
+            f"prune(model, Magnitude(), {share}, scope='erk+')."
         )
     dead = _dead(found)
     if dead == 1 and not found.empty and found.stages.get(found.stage or ""):
@@ -149,10 +151,18 @@ def _emptiness(found: Findings) -> list[str]:
 
 
 def _unreached(found: Findings) -> list[str]:
-    if found.reached is None or found.reached[0] == found.reached[1]:
+    last = found.outputs
+    if last is None or last.reached == last.number:
         return []
-    reached, outputs = found.reached
-    return [f"Nothing leads to {outputs - reached:,} of {outputs:,} outputs ({found.layers[-1].name})."]
+    return [f"Nothing leads to {last.number - last.reached:,} of {last.number:,} outputs ({last.name})."]
+
+
+def _keeps_more_by_erk(found: Findings) -> bool:
+    """Whether the layer of the outputs would keep more by ERK+."""
+    kept = {layer.name: layer.kept for layer in found.layers}
+    sizes = {layer.name: layer.total for layer in found.layers}
+    shares = counts("erk+", {layer.name: layer.shape for layer in found.layers}, sum(kept.values()), sizes)
+    return found.outputs is not None and shares[found.outputs.name] > kept[found.outputs.name]
 
 
 def _count(names: tuple[str, ...], found: Findings) -> str:

@@ -7,6 +7,7 @@ import pytest
 from pruneinit.data import load
 from pruneinit.errors import InputError
 from pruneinit.experiments import Recipe, run, ways
+from pruneinit.experiments.compare import without_chosen
 from runs import RECIPE, SHORT, events
 
 COMPARED = dataclasses.replace(RECIPE, rescale="none")
@@ -65,3 +66,10 @@ def test_rescaling_is_what_makes_the_deep_network_train(tmp_path):
     assert accuracy["sparse orthogonal"] > 0.8
     assert accuracy["Edge of Chaos + rescaling"] > 0.6  # 0.70 to 0.91 over twelve seeds
     assert accuracy["Edge of Chaos"] < accuracy["Edge of Chaos + rescaling"] - 0.2
+
+
+def test_a_mirrored_recipe_is_compared_without_its_initialisation():
+    recipe = Recipe(init="sparse_orthogonal", mirrored=False, criterion="magnitude", depth=5, activation="relu")
+    plain, left_out = without_chosen(recipe, {"init": "sparse_orthogonal"})
+    assert (plain.init, plain.mirrored) == (Recipe().init, None)
+    assert left_out == ["init='sparse_orthogonal'", "mirrored=False"]

@@ -113,6 +113,14 @@ def test_later_settings_of_training_are_in_the_hash_only_where_they_are_asked_fo
     assert Recipe(training=Training(**{name: True})).hash != Recipe().hash
 
 
+def test_a_sparse_orthogonal_recipe_is_shared_out_by_layers_said_or_unsaid():
+    unsaid = Recipe(init="sparse_orthogonal", criterion="magnitude")
+    said = dataclasses.replace(unsaid, scope="erk+")
+    assert (unsaid, unsaid.hash) == (said, said.hash)
+    assert dataclasses.replace(unsaid, scope="layer").hash != unsaid.hash
+    assert Recipe.from_mapping(unsaid.to_mapping()) == unsaid
+
+
 def test_rescaling_between_rounds_is_in_the_hash_only_where_it_is_done():
     assert Recipe(rounds=5, rescale_between="none").hash == "f8f859c729"
     orthogonal = Recipe(init="orthogonal")

@@ -83,6 +83,8 @@ def without_chosen(recipe: Recipe, given: Mapping[str, Any]) -> tuple[Recipe, li
     usual = Recipe()
     chosen = {name: getattr(recipe, name) for name in _CHOSEN if name in given}
     left_out = {n: v for n, v in chosen.items() if v == given[n] and v != getattr(usual, n)}
+    if "init" in left_out and recipe.mirrored is not None:
+        left_out["mirrored"] = recipe.mirrored  # goes with it
     plain = dataclasses.replace(recipe, **{name: getattr(usual, name) for name in left_out})
     return plain, [f"{name}={value!r}" for name, value in left_out.items()]
 

@@ -68,7 +68,7 @@ def network(recipe: Recipe, dataset: Dataset) -> nn.Module:
         elif recipe.init == "delta_orthogonal":
             delta_orthogonal_(model, activation, sigma_b=recipe.sigma_b, generator=generator)
         elif recipe.init == "sparse_orthogonal":
-            scope = "erk+" if recipe.scope == "global" else recipe.scope
+            scope = "layer" if recipe.scope == "global" else recipe.scope  # global with other criteria alone
             sparse_orthogonal_(
                 model,
                 activation,

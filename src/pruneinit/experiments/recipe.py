@@ -61,7 +61,7 @@ class Recipe:
         residuals: `stable` divides each residual branch by the square root of their number (Stable ResNet).
         criterion: What to prune by, `snip` being SBP and `magnitude` MBP; with `none` the run is dense.
         sparsity: Fraction of the prunable weights to remove, in [0, 1).
-        scope: How it is shared out: `global`, `layer`, `uniform+`, `erk`, `erk+` or `igq`.
+        scope: How it is shared out: `global` (`sparse_orthogonal`: `erk+`), `layer`, `uniform+`, `erk`, `erk+`, `igq`.
         rounds: Rounds of scoring and selecting; unset are the criterion's own, for most 1.
         sanity: Spoil the masks to check the criterion: `shuffle` or `reinitialize` each layer, `invert` the scores.
         norm: Which statistics batch normalisation uses in scoring: `batch` or `running`.
@@ -148,6 +148,8 @@ class Recipe:
             raise InputError(f"sigma_b={self.sigma_b} would be ignored by init='default'; leave it out")
         if self.init == "sparse_orthogonal" and self.criterion == "none":
             raise InputError("init='sparse_orthogonal' needs something pruned: set criterion='magnitude'")
+        if self.init == "sparse_orthogonal" and self.criterion == "magnitude" and self.scope == "global":
+            object.__setattr__(self, "scope", "erk+")  # its zeros are shared out by layers: one recipe, one hash
         for name in ("rescale", "rescale_between", "sanity"):
             if self.criterion == "none" and getattr(self, name) != "none":
                 raise InputError(f"{name}={getattr(self, name)!r} needs something pruned, got criterion='none'")
