@@ -135,8 +135,8 @@ PLACES = (
 )
 SHARED = (
     "Test accuracy in percent, mean ± standard deviation over the seeds of each study; (1) is of one seed, - not "
-    "computed. ERK and ERK+ are the same on digits and on convolutions: there ERK gives the first layer more than the "
-    "others."
+    "computed, ↓ and ↑ at the lowest and the highest of the learning rates. ERK and ERK+ are the same on digits and on "
+    "convolutions: there ERK gives the first layer more than the others."
 )
 CHANCE = 12.0
 """An accuracy below it, in percent, is no better than saying one class."""
@@ -149,8 +149,7 @@ def main() -> None:
     for name, one in TABLES.items():
         file = PROJECT / "results" / one.study / f"{one.study}.csv"
         if measured := entries(file, one.having):
-            lowest = min(study(one.study).grid("small").over["training.lr"])
-            header, rows = table(measured, one.axes, lowest)
+            header, rows = table(measured, one.axes, rates_of(one.study))
             put_table("edge.md", header, rows[: one.most], note(measured, one.axes, len(rows), one.most), commit, name)
     put_table("edge.md", *shared(PLACES), SHARED, commit, "shares")
     grids = {name: study(name).grid("small") for name in STUDIES}
@@ -181,7 +180,7 @@ def shared(places: Sequence[Place]) -> tuple[list[str], list[list[str]]]:
         file = PROJECT / "results" / one.study / f"{one.study}.csv"
         known = {entry["row"]: entry for entry in entries(file, one.having)}
         for rule, line in zip(rules, lines, strict=True):
-            line.append(cell(known.get(one.rows.get(rule, "")), 0.0))
+            line.append(cell(known.get(one.rows.get(rule, "")), rates_of(one.study)))
     return ["shared out by", *(one.title for one in places)], lines
 
 
@@ -210,7 +209,12 @@ def judged(grid: Grid, results: Mapping[str, Result]) -> list[list[str]]:
     return lines
 
 
-def table(entries: Sequence[Entry], axes: Sequence[str], lowest: float) -> tuple[list[str], list[list[str]]]:
+def rates_of(name: str) -> Sequence[float]:
+    """The learning rates of a study."""
+    return list(study(name).grid("small").over["training.lr"])
+
+
+def table(entries: Sequence[Entry], axes: Sequence[str], rates: Sequence[float]) -> tuple[list[str], list[list[str]]]:
     """A line for each way that is anywhere above chance, a column for each place; the least behind the best first."""
     places = sorted({place(one, axes) for one in entries}, key=lambda at: [_number(value) for value in at])
     by_row: dict[str, dict[tuple[str, ...], Entry]] = {}
@@ -220,7 +224,7 @@ def table(entries: Sequence[Entry], axes: Sequence[str], lowest: float) -> tuple
     behind = {row: fmean(best[at] - float(one["last_mean"]) for at, one in own.items()) for row, own in by_row.items()}
     order = sorted(by_row, key=behind.__getitem__)
     rows = [
-        [row, *(cell(by_row[row].get(at), lowest) for at in places)] for row in order if row not in at_chance(entries)
+        [row, *(cell(by_row[row].get(at), rates) for at in places)] for row in order if row not in at_chance(entries)
     ]
     return ["way", *(", ".join(map(_titled, axes, at)) for at in places)], rows
 
@@ -250,14 +254,14 @@ def _titled(axis: str, value: str) -> str:
     return f"{100 * float(value):g} %" if axis == "sparsity" else value
 
 
-def cell(entry: Entry | None, lowest: float) -> str:
-    """An accuracy, with its standard deviation where there are several seeds; marked at the lowest learning rate."""
+def cell(entry: Entry | None, rates: Sequence[float]) -> str:
+    """An accuracy, with its standard deviation where there are several seeds; marked at an end of the rates."""
     if entry is None:
         return "-"
     mean = f"{float(entry['last_mean']):.1f}"
     spread = f" ± {float(entry['last_sd']):.1f}" if int(entry["seeds"]) > 1 else " (1)"
-    above = float(entry["last_mean"]) >= CHANCE and float(entry["chosen_lr"]) == lowest
-    return f"{mean}{spread}{' ↓' if above else ''}"
+    ends = {min(rates): " ↓", max(rates): " ↑"} if float(entry["last_mean"]) >= CHANCE else {}
+    return f"{mean}{spread}{ends.get(float(entry['chosen_lr']), '')}"
 
 
 def note(entries: Sequence[Entry], axes: Sequence[str], rows: int, most: int | None) -> str:
@@ -271,7 +275,7 @@ def note(entries: Sequence[Entry], axes: Sequence[str], rows: int, most: int | N
         rest = f" At chance everywhere: {'; '.join(lost)}." if lost else ""
     return (
         f"{', '.join(axes).capitalize()}. Mean ± standard deviation over {told} seeds; (1) is of one seed, - not "
-        f"computed, ↓ at the lowest of the learning rates.{rest}"
+        f"computed, ↓ and ↑ at the lowest and the highest of the learning rates.{rest}"
     )
 
 
