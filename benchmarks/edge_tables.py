@@ -94,44 +94,32 @@ class Place:
     rows: Mapping[str, str]
 
 
-def _rows(**own: str) -> dict[str, str]:
-    return {rule: f"sparse orthogonal{', ' if name else ''}{name}" for rule, name in own.items()}
+_OURS = "sparse orthogonal"
+_ON_DIGITS = {"layer": _OURS, "uniform+": f"{_OURS}, uniform+", "ERK": f"{_OURS}, ERK+", "ERK+": f"{_OURS}, ERK+"}
+_ON_MNIST = {"layer": _OURS, "ERK": f"{_OURS}, ERK", "ERK+": f"{_OURS}, ERK+"}
+_ON_VCNN = {"layer": _OURS, "ERK": f"{_OURS}, ERK+", "ERK+": f"{_OURS}, ERK+"}
+_ON_VGG = {
+    "layer": f"{_OURS}, layer",
+    "uniform+": f"{_OURS}, uniform+, layer",
+    "ERK": f"{_OURS}, ERK, layer",
+    "ERK+": f"{_OURS}, ERK, layer",
+}
 
 
-_DIGITS = _rows(layer="", **{"uniform+": "uniform+", "ERK": "ERK+", "ERK+": "ERK+"})
-_MNIST = _rows(layer="", **{"ERK": "ERK", "ERK+": "ERK+"})
-_VGG = _rows(layer="layer", **{"uniform+": "uniform+, layer", "ERK": "ERK, layer", "ERK+": "ERK, layer"})
-_V_CNN = _rows(layer="", **{"ERK": "ERK+", "ERK+": "ERK+"})
+def _both(title: str, study: str, rows: Mapping[str, str], **having: str) -> list[Place]:
+    """A place for each activation."""
+    names = {"tanh": "tanh", "relu": "ReLU"}
+    return [Place(title.format(names[one]), study, {"activation": one, **having}, rows) for one in names]
+
+
 PLACES = (
-    *(
-        Place(
-            f"digits, {name}, depth 100, {100 * float(sparsity):.0f} %",
-            "edge",
-            {"activation": activation, "depth": "100", "sparsity": sparsity},
-            _DIGITS,
-        )
-        for activation, name in (("tanh", "tanh"), ("relu", "ReLU"))
-        for sparsity in ("0.98", "0.99")
+    *_both("digits, {}, depth 100, 98 %", "edge", _ON_DIGITS, depth="100", sparsity="0.98"),
+    *_both("digits, {}, depth 100, 99 %", "edge", _ON_DIGITS, depth="100", sparsity="0.99"),
+    *_both(
+        "200 and 50, {}, depth 50, 95 %", "edge-mnist", _ON_MNIST, network="mlp-200-50", depth="50", sparsity="0.95"
     ),
-    *(
-        Place(
-            f"200 and 50, {name}, depth 50, 95 %",
-            "edge-mnist",
-            {"network": "mlp-200-50", "activation": activation, "depth": "50", "sparsity": "0.95"},
-            _MNIST,
-        )
-        for activation, name in (("tanh", "tanh"), ("relu", "ReLU"))
-    ),
-    *(
-        Place(
-            f"V-CNN, {name}, depth 100, 95 %",
-            "edge-vcnn",
-            {"activation": activation, "depth": "100", "sparsity": "0.95"},
-            _V_CNN,
-        )
-        for activation, name in (("tanh", "tanh"), ("relu", "ReLU"))
-    ),
-    Place("VGG16, 98 %", "edge-cifar", {"network": "vgg16", "sparsity": "0.98"}, _VGG),
+    *_both("V-CNN, {}, depth 100, 95 %", "edge-vcnn", _ON_VCNN, depth="100", sparsity="0.95"),
+    Place("VGG16, 98 %", "edge-cifar", {"network": "vgg16", "sparsity": "0.98"}, _ON_VGG),
 )
 SHARED = (
     "Test accuracy in percent, mean ± standard deviation over the seeds of each study; (1) is of one seed, - not "
@@ -268,11 +256,10 @@ def note(entries: Sequence[Entry], axes: Sequence[str], rows: int, most: int | N
     """What the columns are, how many seeds there are, and which rows are not shown."""
     seeds = sorted({int(one["seeds"]) for one in entries})
     told = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    lost = at_chance(entries)
+    rest = f" At chance everywhere: {'; '.join(lost)}." if lost else ""
     if most is not None and most < rows:
-        rest = f" The best {most} of {rows + len(at_chance(entries))} rows."
-    else:
-        lost = at_chance(entries)
-        rest = f" At chance everywhere: {'; '.join(lost)}." if lost else ""
+        rest = f" The best {most} of {rows + len(lost)} rows."
     return (
         f"{', '.join(axes).capitalize()}. Mean ± standard deviation over {told} seeds; (1) is of one seed, - not "
         f"computed, ↓ and ↑ at the lowest and the highest of the learning rates.{rest}"

@@ -199,6 +199,8 @@ def diagnose(
 
 def _outputs(model: nn.Module, batch: Any, last: Weight, alive: Tensor, norm: Norm | None) -> Outputs | None:
     """The outputs of the layer that runs last, if it is linear and they are the model's."""
+    if last.kind != "linear":
+        return None
     seen: list[Tensor] = []
 
     def ends_there(net: nn.Module, part: Any) -> bool:
@@ -211,7 +213,7 @@ def _outputs(model: nn.Module, batch: Any, last: Weight, alive: Tensor, norm: No
             ends = call(model, batch, ends_there, {})
     finally:
         handle.remove()
-    if last.kind != "linear" or not ends:
+    if not ends:
         return None
     rows = alive.movedim(last.out_dim, 0).flatten(1).any(1)
     return Outputs(last.name, len(rows), int(rows.sum()))

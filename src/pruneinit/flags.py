@@ -275,7 +275,7 @@ def _plain(message: str, command: str, known: Sequence[str], commands: Mapping[s
         return str(unknown("command", wrong.group(1), commands))
     choice = re.match(r'Parser key "([\w.]+)":.*Literal\[(.*)\]\. Got value: (.*)', text)
     if choice:
-        return str(unknown(choice.group(1), choice.group(3), re.findall(r"'([\w-]+)'", choice.group(2))))
+        return str(unknown(choice.group(1), choice.group(3), re.findall(r"'([^']+)'", choice.group(2))))
     maybe = re.match(r'Parser key "([\w.]+)":.*Union.*?Subtypes: \[<class \'(\w+)\'>.*Given value: (.*)', text)
     if maybe:
         return f"{maybe.group(1)} must be {_KINDS.get(maybe.group(2), maybe.group(2))}, got {maybe.group(3)}"
