@@ -340,6 +340,28 @@ def test_the_same_seed_gives_the_same_weights_and_another_others():
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_given_densities_are_what_each_layer_keeps(activation):
+    model = network(activation=activation, width=64)
+    given = {name: 0.05 + 0.01 * number for number, name in enumerate(weights(model))}
+    sparse_orthogonal_(model, scope=given, generator=seed())
+    for name, weight in weights(model).items():
+        kept, most = int(weight.count_nonzero()), round(given[name] * weight.numel())
+        assert 0.85 * most < kept <= most
+    masks = prune(model, Magnitude(), sparsity=None, scope=given)
+    assert {name: kept for name, (kept, _) in masks.counts.items()} == {
+        name: round(given[name] * weight.numel()) for name, weight in weights(model).items()
+    }
+
+
+def test_densities_of_masks_give_the_network_of_their_scope_again():
+    model, other = network(), network()
+    sparse_orthogonal_(model, sparsity=0.8, scope="erk", generator=seed())
+    masks = prune(model, Magnitude(), sparsity=0.8, scope="erk")
+    sparse_orthogonal_(other, scope=masks.densities, generator=seed())
+    assert all(torch.equal(weight, weights(other)[name]) for name, weight in weights(model).items())
+
+
 def test_erk_gives_small_layers_more():
     model = sparse_orthogonal_(network(width=64), sparsity=0.9, scope="erk", generator=seed())
     density = {name: float((w != 0).double().mean()) for name, w in weights(model).items()}
@@ -351,6 +373,11 @@ def test_erk_gives_small_layers_more():
     [
         (network(), {"sparsity": 1.0}, "sparsity must be in"),
         (network(), {"sparsity": 0.5, "scope": "erkk"}, "erk"),
+        (network(), {}, "needs a sparsity"),
+        (network(), {"sparsity": 0.5, "scope": {"fc1.weight": 0.5}}, "sparsity must be None"),
+        (network(), {"scope": {"fc1.weight": 0.5}}, "the density of fc2.weight must be given"),
+        (network(), {"scope": dict.fromkeys(weights(network()), 1e-9)}, "the densities leave 0 of .* higher densities"),
+        (network(), {"scope": ["fc1.weight"]}, "scope"),
         (network(), {"sparsity": 0.5, "mirrored": True}, "needs an activation with"),
         (network(activation="relu"), {"sparsity": 0.5, "mirrored": True, "sigma_b": 0.1}, "needs sigma_b=0"),
         (network(activation="relu", width=31), {"sparsity": 0.5}, "31 outputs, which have no halves to mirror"),

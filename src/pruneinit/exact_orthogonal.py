@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from pruneinit.densities import RULES, counts
+from pruneinit.densities import RULES, counts, given
 from pruneinit.detect import alternates, find_activation
 from pruneinit.draw import Mirrored, disjoint, sparse_orthogonal, turned
 from pruneinit.errors import InputError, check_sparsity, unknown
@@ -19,6 +19,7 @@ from pruneinit.initialize import drawn, edge, initialize_
 from pruneinit.meanfield import Activation, ActivationSpec, NoEdgeOfChaos
 from pruneinit.meanfield import activation as resolved
 from pruneinit.meanfield.gaussian import check_number
+from pruneinit.selection import Scope
 from pruneinit.weights import Weight
 
 
@@ -26,8 +27,8 @@ def sparse_orthogonal_(
     model: nn.Module,
     activation: ActivationSpec | None = None,
     *,
-    sparsity: float,
-    scope: str = "erk+",
+    sparsity: float | None = None,
+    scope: Scope = "erk+",
     degree: float = 2.5,
     mirrored: bool | None = None,
     sigma_b: float | None = None,
@@ -59,12 +60,14 @@ def sparse_orthogonal_(
     Args:
         model: Any module; with `mirrored` one whose weights are listed in the order in which they run.
         activation: As in `edge_of_chaos_`.
-        sparsity: The fraction of the weights that are 0, in [0, 1). Where no rotation fits in any more, more entries
-            are 0: a few of a layer of many neurons, up to an eighth of one that has few and reads many. They are kept,
-            and trained, by the scope's masks. Of a weight that keeps fewer entries than its rows, some rows are empty.
-        scope: How it is shared out: `"layer"`, `"uniform+"`, `"erk"`, `"erk+"` or `"igq"`, as in `select`. By the same
-            density for all, the last layer of a very sparse network does not lead to every class; by ERK, the first
-            reads too little of many inputs.
+        sparsity: The fraction of the weights that are 0, in [0, 1); None where `scope` gives densities. Where no
+            rotation fits in any more, more entries are 0: a few of a layer of many neurons, up to an eighth of one that
+            has few and reads many. They are kept, and trained, by the scope's masks. Of a weight that keeps fewer
+            entries than its rows, some rows are empty.
+        scope: How it is shared out: `"layer"`, `"uniform+"`, `"erk"`, `"erk+"` or `"igq"`, or densities by the names of
+            weights, as in `select`. By the same density for all, the last layer of a very sparse network does not lead
+            to every class; by ERK, the first reads too little of many inputs. Densities of masks that see data are best
+            in networks of few layers (docs/edge.md).
         degree: How many entries a hidden neuron has at least, on average over its layer; 0 uses all neurons. Mirrored
             neurons share theirs; those of wide layers between narrow ones have twice as many. At least as many neurons
             are used as the model has outputs.
@@ -89,11 +92,15 @@ def sparse_orthogonal_(
         True
         >>> int(model[2].weight.count_nonzero())
         16
+
+        As many in each layer as a criterion keeps, which scores the dense network with data:
+
+        >>> from pruneinit import Snip, prune
+        >>> batches = [(torch.randn(32, 8), torch.randint(8, (32,)))]
+        >>> masks = prune(sparse_orthogonal_(model, sparsity=0.0), Snip(), batches, sparsity=0.75)
+        >>> model = sparse_orthogonal_(model, scope=masks.densities)
     """
-    check_sparsity(sparsity)
     degree = check_number("degree", degree)
-    if scope not in RULES:
-        raise unknown("scope", str(scope), RULES)
     if mirrored not in (None, True, False):
         raise InputError(f"mirrored must be True, False or None, got {mirrored!r}")
     phi = find_activation(model) if activation is None else resolved(activation)
@@ -110,21 +117,22 @@ def sparse_orthogonal_(
         sigma_w, sigma_b = math.sqrt(2) / slope, 0.0
     else:
         sigma_w, sigma_b = _without_biases(model, phi) if sigma_b is None else edge(model, phi, sigma_b)
-    shapes = {name: weight.shape for name, weight in weights.items()}
-    sizes = {name: weight.numel for name, weight in weights.items()}
-    kept = counts(scope, shapes, round((1 - sparsity) * sum(sizes.values())), sizes)
+    kept = _kept(weights, sparsity, scope)
     first, last = next(iter(weights)), next(reversed(weights))
     halves = {name: (mirrored and name != last, mirrored and name != first) for name in weights}
     for name, weight in weights.items():
         _check_halves(weight, halves[name])
 
     room = {name: kept[name] // (1 + halves[name][0]) // (1 + halves[name][1]) for name in weights}
-    if gone := [name for name, left in room.items() if not left and sizes[name]]:
-        entries = f"{kept[gone[0]]:,} of {sizes[gone[0]]:,} entries"
+    if gone := [name for name, left in room.items() if not left and weights[name].numel]:
+        entries = f"{kept[gone[0]]:,} of {weights[gone[0]].numel:,} entries"
+        shared, other = ("the densities leave", "higher densities")
+        if isinstance(scope, str):
+            shared, other = f"sparsity={sparsity:g} by scope={scope!r} leaves", "a lower sparsity"
         raise InputError(
-            f"sparsity={sparsity:g} by scope={scope!r} leaves {entries} to {gone[0]}, too few for a weight"
+            f"{shared} {entries} to {gone[0]}, too few for a weight"
             + (" whose halves are mirrored" if mirrored else "")
-            + ": take a lower sparsity"
+            + f": take {other}"
         )
     used = _used(weights, room, halves, degree) if stacked else {name: _sizes(weights[name]) for name in weights}
     wide: list[Tensor] = []  # where a layer leads to something wider, the directions there, which the next one reads
@@ -147,6 +155,21 @@ def sparse_orthogonal_(
         return values if small is weight else _placed(values, weight, mirrors)
 
     return initialize_(model, draw, sigma_w, sigma_b, generator)
+
+
+def _kept(weights: Mapping[str, Weight], sparsity: float | None, scope: Scope) -> dict[str, int]:
+    """How many entries each weight has."""
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    sizes = {name: weight.numel for name, weight in weights.items()}
+    if isinstance(scope, Mapping):
+        if sparsity is not None:
+            raise InputError(f"densities are given for each weight, so sparsity must be None, got {sparsity:g}")
+        return given(scope, sizes, sizes)
+    if scope not in RULES:
+        raise unknown("scope", str(scope), RULES)
+    if sparsity is None:
+        raise InputError(f"scope {scope!r} needs a sparsity in [0, 1), got None")
+    return counts(scope, shapes, round((1 - check_sparsity(sparsity)) * sum(sizes.values())), sizes)
 
 
 def _read(start: Tensor, outputs: int, kept: int, generator: Generator) -> Tensor:

@@ -129,6 +129,39 @@ def test_a_mirrored_relu_network_begins_as_a_linear_one(init, sparsity, mirrored
     assert 0.9 * (1 - sparsity) < int(weight.count_nonzero()) / weight.numel() <= 1 - sparsity + 1e-9
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_another_criterion_says_how_many_weights_each_layer_of_a_sparse_orthogonal_start_keeps(activation):
+    recipe = Recipe(
+        depth=6, width=40, activation=activation, init="sparse_orthogonal", criterion="snip", sparsity=0.9, rounds=3,
+        rescale_between="neuron", score_images=64,
+    )  # fmt: skip
+    digits = load("digits")
+    dense = dataclasses.replace(recipe, init="orthogonal", mirrored=activation == "relu" or None, sigma_b=0.0)
+    batch = scoring_batch(recipe, digits)
+    shares = pruned(network(dense, digits), dense, batch).counts
+    model, events = ready(recipe, digits, torch.device("cpu"))
+    told = next(event for event in events if event["event"] == "prune")
+    assert {one["name"]: one["kept"] for one in told["layers"]} == {name: kept for name, (kept, _) in shares.items()}
+    assert len({kept for kept, _ in list(shares.values())[1:-1]}) > 1  # the criterion does have a say
+    assert told["criterion"] == "snip"
+    if activation == "relu":  # a linear isometry, on which signals neither grow nor fade; of tanh they fade slowly
+        first, *hidden, _ = [one["value"] for one in events[-1]["layers"]]
+        assert hidden == pytest.approx([first] * len(hidden), rel=1e-3)
+    weight = model.fc3.weight.detach()  # of the survivors, zeros elsewhere
+    rows = weight[weight.abs().sum(1) > 0]
+    rows = rows[: len(rows) // 2] if activation == "relu" else rows
+    products = rows @ rows.T
+    assert torch.allclose(products, products.diagonal().diag(), atol=1e-5)
+
+
+def test_a_criterion_that_leaves_nothing_of_a_layer_has_no_sparse_orthogonal_start():
+    recipe = Recipe(
+        depth=4, width=20, init="sparse_orthogonal", criterion="synflow", rounds=1, sparsity=0.99, activation="relu"
+    )
+    with pytest.raises(InputError, match="the densities leave .* too few for a weight.*: take higher densities"):
+        ready(recipe, load("digits"), torch.device("cpu"))
+
+
 @pytest.mark.filterwarnings("ignore:neurons with nothing left")
 def test_rounds_by_layer_without_biases_starve_neurons_until_all_inputs_are_alike():
     base = Recipe(depth=30, activation="tanh", sparsity=0.95, score_images=256, rounds=20)

@@ -63,6 +63,7 @@ def test_every_setting_changes_the_hash():
         ({"init": "gaussian"}, "sigma_w goes with init='gaussian'"),
         ({"criterion": "none", "rescale": "layer"}, "needs something pruned"),
         ({"criterion": "none", "init": "sparse_orthogonal"}, "needs something pruned: set criterion='magnitude'"),
+        ({"sanity": "shuffle", "init": "sparse_orthogonal"}, "sanity='shuffle' would be ignored by"),
         ({"mirrored": True}, "mirrored goes with orthogonal initialisations alone, got init='edge'"),
         ({"mirrored": 1, "init": "orthogonal"}, "mirrored must be"),
         ({"criterion": "none", "rescale_between": "layer"}, "rescale_between='layer' needs something pruned"),
@@ -119,6 +120,13 @@ def test_a_sparse_orthogonal_recipe_is_shared_out_by_layers_said_or_unsaid():
     assert (unsaid, unsaid.hash) == (said, said.hash)
     assert dataclasses.replace(unsaid, scope="layer").hash != unsaid.hash
     assert Recipe.from_mapping(unsaid.to_mapping()) == unsaid
+
+
+def test_a_sparse_orthogonal_recipe_of_another_criterion_was_another_recipe_before():
+    assert Recipe(init="sparse_orthogonal", criterion="snip").redraws
+    assert Recipe(init="sparse_orthogonal", criterion="snip").hash != "154a8d3b12"
+    assert not Recipe(init="sparse_orthogonal", criterion="magnitude").redraws
+    assert not Recipe(init="orthogonal", criterion="snip").redraws
 
 
 def test_rescaling_between_rounds_is_in_the_hash_only_where_it_is_done():

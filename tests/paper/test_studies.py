@@ -81,14 +81,14 @@ def test_the_edge_study_begins_with_the_places_of_the_first_table_one_seed_over_
     first = [of_table(c) for c in cells if c.recipe.seed == 0]
     assert first == sorted(first, reverse=True)
     assert {c.row for c in cells if of_table(c)} > set(list(grid.rows)[:39])
-    assert [c.row.split(",")[0] for c in cells[:10]] == ["sparse orthogonal"] * 9 + ["snip"]
+    assert [c.row.split(",")[0] for c in cells[:13]] == ["sparse orthogonal"] * 12 + ["snip"]
     seeds = [c.recipe.seed for c in cells[: len(cells) // 5]]
     assert list(dict.fromkeys(seeds)) == [0, 1, 2, 3, 4]  # further seeds of these places, before the other places
 
 
 def test_the_rows_of_the_edge_study_rescale_between_rounds_as_they_do_at_the_end():
     recipes = [cell.recipe for cell in STUDIES["edge"].grid("small").cells()]
-    assert all(recipe.rescale_between in ("none", recipe.rescale) for recipe in recipes)
+    assert all(recipe.rescale_between in ("none", recipe.rescale) for recipe in recipes if not recipe.redraws)
     assert {recipe.rescale for recipe in recipes} == {"none", "formula", "layer", "neuron"}
     assert {recipe.init for recipe in recipes} == {"edge", "orthogonal", "sparse_orthogonal"}
     assert not any(recipe.activation == "relu" and recipe.rescale == "formula" for recipe in recipes)

@@ -13,6 +13,7 @@ from torch import nn
 
 import pruneinit
 from pruneinit.calibration import Targets
+from pruneinit.criteria import Magnitude
 from pruneinit.data import Dataset, batches
 from pruneinit.errors import InputError
 from pruneinit.exact_orthogonal import sparse_orthogonal_
@@ -68,11 +69,12 @@ def network(recipe: Recipe, dataset: Dataset) -> nn.Module:
         elif recipe.init == "delta_orthogonal":
             delta_orthogonal_(model, activation, sigma_b=recipe.sigma_b, generator=generator)
         elif recipe.init == "sparse_orthogonal":
-            scope = "layer" if recipe.scope == "global" else recipe.scope  # global with other criteria alone
+            # A criterion that is to say how many weights each layer keeps scores the dense network: see `prepare_`.
+            sparsity, scope = (0.0, "layer") if recipe.redraws else (recipe.sparsity, recipe.scope)
             sparse_orthogonal_(
                 model,
                 activation,
-                sparsity=recipe.sparsity,
+                sparsity=sparsity,
                 scope=scope,
                 mirrored=recipe.mirrored,
                 sigma_b=recipe.sigma_b,
@@ -163,6 +165,8 @@ def prepare_(model: nn.Module, recipe: Recipe, dataset: Dataset, record: Record)
     targets: Targets = neuron_moments(model, [batch], norm=recipe.norm) if recipe.rescale == "neuron" else dense
     start = time.perf_counter()
     masks = pruned(model, recipe, batch)
+    if recipe.redraws:
+        masks = redraw_(model, recipe, masks)
     record(_pruning(model, recipe, masks, time.perf_counter() - start))
     sparsify_(model, masks)
     record(_moments("pruned", second_moments(model, [batch], norm=recipe.norm)))
@@ -201,6 +205,23 @@ def pruned(model: nn.Module, recipe: Recipe, batch: tuple[torch.Tensor, torch.Te
         rescale=None if recipe.rescale_between == "none" else recipe.rescale_between,
         norm=recipe.norm,
     )
+
+
+def redraw_(model: nn.Module, recipe: Recipe, masks: Masks) -> Masks:
+    """Draw the weights anew in place, sparse and orthogonal, as many in each layer as the masks keep; their masks.
+
+    Raises:
+        InputError: The masks keep too little of a layer.
+    """
+    sparse_orthogonal_(
+        model,
+        recipe.activation or _ACTIVATION,
+        scope=masks.densities,
+        mirrored=recipe.mirrored,
+        sigma_b=recipe.sigma_b,
+        generator=torch.Generator().manual_seed(derived("weights", recipe.seed)),
+    )
+    return prune(model, Magnitude(), sparsity=None, scope=masks.densities)
 
 
 def layers(weights: Mapping[str, Weight]) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ class Recipe:
         activation: Activation, by name.
         init: Initialisation: `default` (PyTorch's), `edge` (Gaussian on the Edge of Chaos), `gaussian` (with
             `sigma_w`, `sigma_b`), `orthogonal`, `delta_orthogonal` (on the Edge of Chaos) or `sparse_orthogonal` (its
-            zeros are what `magnitude` removes).
+            zeros are what `magnitude` removes, and others share out).
         sigma_w: Weight scale σ_w of `gaussian`.
         sigma_b: Bias scale σ_b of `edge` and the orthogonal ones (unset is the activation's own) and of `gaussian`
             (unset is 0).
@@ -153,6 +153,11 @@ class Recipe:
         for name in ("rescale", "rescale_between", "sanity"):
             if self.criterion == "none" and getattr(self, name) != "none":
                 raise InputError(f"{name}={getattr(self, name)!r} needs something pruned, got criterion='none'")
+        if self.redraws and self.sanity in ("shuffle", "reinitialize"):
+            raise InputError(
+                f"sanity={self.sanity!r} would be ignored by init='sparse_orthogonal', which draws as many weights a "
+                f"layer as {self.criterion} keeps, wherever they are; leave it out"
+            )
         if self.rescale_between != "none" and rounds(self) == 1:
             raise InputError(
                 f"rescale_between={self.rescale_between!r} rescales between rounds, and there is one: set rounds "
@@ -162,11 +167,18 @@ class Recipe:
             raise InputError("fold=True would be ignored by rescale='none'; leave it out")
 
     @property
+    def redraws(self) -> bool:
+        """Whether the criterion only says how many weights each layer keeps, which are then drawn sparse orthogonal."""
+        return self.init == "sparse_orthogonal" and self.criterion != "magnitude"
+
+    @property
     def hash(self) -> str:
         """Ten hexadecimal digits that any change of a setting changes, and any change of what it computes."""
         values = _plain(self) | {"rounds": rounds(self)}
         # Settings that came later are left out where they change nothing: older runs keep their names.
         values = _without_later(values | {"training": _without_later(values["training"])})
+        if self.redraws:
+            values |= {"redraws": True}  # it was no such thing before
         text = json.dumps([RESULTS_VERSION, values], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 

@@ -150,7 +150,7 @@ EDGE_MNIST = Edge(
     order={
         "small": seed_by_seed(
             {"row": ("sparse orthogonal",), "model": ("mlp-100",)},
-            {"row": ("sparse orthogonal, ERK+",), "seed": _FIRST_SEEDS},
+            {"row": ("sparse orthogonal, ERK+", "sparse orthogonal, shares of SBP"), "seed": _FIRST_SEEDS},
             {"seed": _FIRST_SEEDS, "model": ("mlp-100",)},
             {"seed": _FIRST_SEEDS, "model": ("mlp-200-50",)},
         )
@@ -160,6 +160,7 @@ EDGE_MNIST = Edge(
 )
 
 _CONVOLUTIONS = Maps(texts("edge-vcnn")["title"], by=("activation",))
+_SHALLOW_AND_SPARSE: dict[str, Sequence[Any]] = {"depth": (10,), "sparsity": (0.95,)}
 _DEEP_AND_SPARSE: dict[str, Sequence[Any]] = {"depth": (50, 100), "sparsity": (0.95,)}
 # What is nearest to each other needs seeds first.
 _NEAREST: tuple[dict[str, Sequence[Any]], ...] = (
@@ -168,6 +169,8 @@ _NEAREST: tuple[dict[str, Sequence[Any]], ...] = (
         "row": (
             "sparse orthogonal",
             "sparse orthogonal, ERK+",
+            "sparse orthogonal, shares of SBP",
+            "sparse orthogonal, IGQ",
             "magnitude per layer, neuron",
             "SBP, 20 rounds by neuron",
             "magnitude per layer, layer",
@@ -180,24 +183,44 @@ _NEAREST: tuple[dict[str, Sequence[Any]], ...] = (
         "row": (
             "sparse orthogonal",
             "sparse orthogonal, ERK+",
+            "sparse orthogonal, shares of SBP",
+            "sparse orthogonal, IGQ",
             "random, layer",
             "magnitude per layer, layer",
             "delta-orthogonal, magnitude per layer, layer",
         ),
     },
 )
+_NEAREST_OF_FEW_LAYERS: dict[str, Sequence[Any]] = {
+    "row": (
+        "sparse orthogonal, shares of SBP",
+        "sparse orthogonal, IGQ",
+        "sparse orthogonal, ERK+",
+        "sparse orthogonal",
+        "SBP, 20 rounds by neuron",
+        "synflow, layer",
+        "synflow",
+        "magnitude per layer, layer",
+        "magnitude per layer, neuron",
+        "random, layer",
+        "random, neuron",
+        "SBP, layer",
+    )
+}
 EDGE_VCNN = Edge(
     **texts("edge-vcnn"),
     **_CONVOLUTIONS.told_by(),
     order={
         "small": seed_by_seed(
-            *(_DEEP_AND_SPARSE | rows | {"seed": _FIRST_SEEDS} for rows in _NEAREST),
+            _SHALLOW_AND_SPARSE | {"seed": (0,)},
             _DEEP_AND_SPARSE | {"seed": (0,)},
-            {"depth": (10,), "sparsity": (0.95,), "seed": (0,)},
+            _SHALLOW_AND_SPARSE | _NEAREST_OF_FEW_LAYERS,
+            *(_DEEP_AND_SPARSE | rows | {"seed": _FIRST_SEEDS} for rows in _NEAREST),
+            {"depth": (10,), "sparsity": (0.9,), "seed": (0,)},
             *({"depth": (50, 100), "sparsity": (0.9,), "seed": (0,)} | rows for rows in _NEAREST),
             _DEEP_AND_SPARSE | {"seed": _FIRST_SEEDS},
         )
     },
-    beside=4,  # learning rates
+    beside=5,  # learning rates
     measure=True,
 )

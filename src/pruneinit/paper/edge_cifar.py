@@ -46,6 +46,7 @@ _PARTS = (_PLAIN, _DEEPER, _RESIDUAL, _NORMALISED)
 # What is nearest to each other needs seeds first.
 _NEAREST = {
     "row": (
+        "sparse orthogonal, shares of SBP, layer",
         "sparse orthogonal, ERK, layer",
         "magnitude ERK, layer",
         "SBP, neuron",
