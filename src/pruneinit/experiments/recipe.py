@@ -51,8 +51,8 @@ class Recipe:
         width: Neurons, or channels of the first stage.
         activation: Activation, by name.
         init: Initialisation: `default` (PyTorch's), `edge` (Gaussian on the Edge of Chaos), `gaussian` (with
-            `sigma_w`, `sigma_b`), `orthogonal`, `delta_orthogonal` (on the Edge of Chaos) or `sparse_orthogonal` (its
-            zeros are what `magnitude` removes, and others share out).
+            `sigma_w`, `sigma_b`), `orthogonal`, `delta_orthogonal` (on the Edge of Chaos) or `sparse_orthogonal`
+            (`magnitude` removes its zeros, others share them out).
         sigma_w: Weight scale σ_w of `gaussian`.
         sigma_b: Bias scale σ_b of `edge` and the orthogonal ones (unset is the activation's own) and of `gaussian`
             (unset is 0).
