@@ -92,6 +92,14 @@ CHOICES = (
         Choice(f"{name}, not the same for all layers, sparse orthogonal", _SPARSE, {"scope": scope})
         for name, scope in (("uniform+", "uniform+"), ("ERK", "erk"), ("ERK+", "erk+"))
     ),
+    *(
+        Choice(
+            f"as many a layer as SBP in 20 rounds keeps, not ERK+, sparse orthogonal, depth {depth}",
+            _SPARSE | {"scope": "erk+", "criterion": "magnitude", "depth": depth},
+            {"scope": "global", "criterion": "snip", "rounds": 20, "rescale_between": "neuron"},
+        )
+        for depth in (30, 50, 100)
+    ),
     Choice("magnitude, not random, per layer", *_criteria("random", "magnitude", scope="layer")),
     Choice("SBP, not magnitude, one threshold", *_criteria("magnitude", "snip", scope="global")),
     Choice("orthogonal, not Gaussian", {"init": "edge"}, {"init": "orthogonal"}),

@@ -95,14 +95,33 @@ class Place:
 
 
 _OURS = "sparse orthogonal"
-_ON_DIGITS = {"layer": _OURS, "uniform+": f"{_OURS}, uniform+", "ERK": f"{_OURS}, ERK+", "ERK+": f"{_OURS}, ERK+"}
-_ON_MNIST = {"layer": _OURS, "ERK": f"{_OURS}, ERK", "ERK+": f"{_OURS}, ERK+"}
-_ON_VCNN = {"layer": _OURS, "ERK": f"{_OURS}, ERK+", "ERK+": f"{_OURS}, ERK+"}
+_BY_DATA = "SBP in 20 rounds"
+_ON_DIGITS = {
+    "layer": _OURS,
+    "uniform+": f"{_OURS}, uniform+",
+    "ERK": f"{_OURS}, ERK+",
+    "ERK+": f"{_OURS}, ERK+",
+    _BY_DATA: f"{_OURS}, shares of snip",
+}
+_ON_MNIST = {
+    "layer": _OURS,
+    "ERK": f"{_OURS}, ERK",
+    "ERK+": f"{_OURS}, ERK+",
+    _BY_DATA: f"{_OURS}, shares of SBP",
+}
+_ON_VCNN = {
+    "layer": _OURS,
+    "ERK": f"{_OURS}, ERK+",
+    "ERK+": f"{_OURS}, ERK+",
+    "IGQ": f"{_OURS}, IGQ",
+    _BY_DATA: f"{_OURS}, shares of SBP",
+}
 _ON_VGG = {
     "layer": f"{_OURS}, layer",
     "uniform+": f"{_OURS}, uniform+, layer",
     "ERK": f"{_OURS}, ERK, layer",
     "ERK+": f"{_OURS}, ERK, layer",
+    _BY_DATA: f"{_OURS}, shares of SBP, layer",
 }
 
 
@@ -113,11 +132,12 @@ def _both(title: str, study: str, rows: Mapping[str, str], **having: str) -> lis
 
 
 PLACES = (
-    *_both("digits, {}, depth 100, 98 %", "edge", _ON_DIGITS, depth="100", sparsity="0.98"),
+    *_both("digits, {}, depth 30, 99 %", "edge", _ON_DIGITS, depth="30", sparsity="0.99"),
     *_both("digits, {}, depth 100, 99 %", "edge", _ON_DIGITS, depth="100", sparsity="0.99"),
     *_both(
         "200 and 50, {}, depth 50, 95 %", "edge-mnist", _ON_MNIST, network="mlp-200-50", depth="50", sparsity="0.95"
     ),
+    *_both("V-CNN, {}, depth 10, 95 %", "edge-vcnn", _ON_VCNN, depth="10", sparsity="0.95"),
     *_both("V-CNN, {}, depth 100, 95 %", "edge-vcnn", _ON_VCNN, depth="100", sparsity="0.95"),
     Place("VGG16, 98 %", "edge-cifar", {"network": "vgg16", "sparsity": "0.98"}, _ON_VGG),
 )
@@ -162,7 +182,7 @@ def entries(file: Path, having: Mapping[str, str]) -> list[Entry]:
 
 def shared(places: Sequence[Place]) -> tuple[list[str], list[list[str]]]:
     """A line for each rule by which weights are shared out among sparse orthogonal layers, a column for each place."""
-    rules = ("layer", "uniform+", "ERK", "ERK+")
+    rules = ("layer", "uniform+", "ERK", "ERK+", "IGQ", _BY_DATA)
     lines = [[rule] for rule in rules]
     for one in places:
         file = PROJECT / "results" / one.study / f"{one.study}.csv"

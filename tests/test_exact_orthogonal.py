@@ -12,6 +12,7 @@ from torch import nn
 from pruneinit.criteria import Magnitude
 from pruneinit.errors import InputError
 from pruneinit.exact_orthogonal import sparse_orthogonal_
+from pruneinit.masks import Masks
 from pruneinit.meanfield import edge_of_chaos
 from pruneinit.models import mlp
 from pruneinit.pruning import prune
@@ -354,6 +355,18 @@ def test_given_densities_are_what_each_layer_keeps(activation):
     }
 
 
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_a_last_layer_that_keeps_much_reads_as_many_neurons_as_it_has_room_for(activation):
+    model = network(depth=4, width=300, activation=activation, inputs=64, classes=10)
+    given = {"fc1.weight": 0.02, "fc2.weight": 0.002, "fc3.weight": 0.004, "fc4.weight": 0.15}
+    sparse_orthogonal_(model, scope=given, generator=seed())
+    masks = prune(model, Magnitude(), sparsity=None, scope=given)
+    last, before = weights(model)["fc4.weight"], weights(model)["fc3.weight"]
+    assert int(last.count_nonzero()) > 0.85 * masks.counts["fc4.weight"][0]
+    reads = last.abs().sum(0) > 0
+    assert bool((before[reads].abs().sum(1) > 0).all())  # and each of them has an input
+
+
 def test_densities_of_masks_give_the_network_of_their_scope_again():
     model, other = network(), network()
     sparse_orthogonal_(model, sparsity=0.8, scope="erk", generator=seed())
@@ -377,7 +390,10 @@ def test_erk_gives_small_layers_more():
         (network(), {"sparsity": 0.5, "scope": {"fc1.weight": 0.5}}, "sparsity must be None"),
         (network(), {"scope": {"fc1.weight": 0.5}}, "the density of fc2.weight must be given"),
         (network(), {"scope": dict.fromkeys(weights(network()), 1e-9)}, "the densities leave 0 of .* higher densities"),
-        (network(), {"scope": ["fc1.weight"]}, "scope"),
+        (network(), {"scope": ["fc1.weight"]}, "scope must be the name of one, or densities"),
+        (network(), {"scope": Masks({"fc1.weight": torch.ones(2, 2).bool()})}, "of masks, masks.densities"),
+        (network(), {"scope": {0: 0.5}}, "unknown weight '0'"),
+        (network(), {"scope": {"fc1.weight": 0.5}, "sparsity": "0.5"}, "sparsity must be None, got '0.5'"),
         (network(), {"sparsity": 0.5, "mirrored": True}, "needs an activation with"),
         (network(activation="relu"), {"sparsity": 0.5, "mirrored": True, "sigma_b": 0.1}, "needs sigma_b=0"),
         (network(activation="relu", width=31), {"sparsity": 0.5}, "31 outputs, which have no halves to mirror"),

@@ -91,12 +91,12 @@ def given(densities: Mapping[str, float], sizes: Counts, room: Counts) -> dict[s
     """
     for name in densities:
         if name not in sizes:
-            raise unknown("weight", name, sizes)
+            raise unknown("weight", str(name), sizes)
     found = {}
     for name, size in sizes.items():
         if not isinstance(densities.get(name), numbers.Real) or not 0 <= densities[name] <= 1:
             raise InputError(f"the density of {name} must be given, in [0, 1]; got {densities.get(name)!r}")
-        found[name] = round(densities[name] * size)
+        found[name] = round(float(densities[name]) * size)
         if found[name] > room[name]:
             raise InputError(
                 f"asked to keep {found[name]:,} weights of {name}, but only {room[name]:,} can be kept, the survivors "

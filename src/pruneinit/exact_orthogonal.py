@@ -19,7 +19,7 @@ from pruneinit.initialize import drawn, edge, initialize_
 from pruneinit.meanfield import Activation, ActivationSpec, NoEdgeOfChaos
 from pruneinit.meanfield import activation as resolved
 from pruneinit.meanfield.gaussian import check_number
-from pruneinit.selection import Scope
+from pruneinit.selection import Scope, check_scope
 from pruneinit.weights import Weight
 
 
@@ -161,12 +161,13 @@ def _kept(weights: Mapping[str, Weight], sparsity: float | None, scope: Scope) -
     """How many entries each weight has."""
     shapes = {name: weight.shape for name, weight in weights.items()}
     sizes = {name: weight.numel for name, weight in weights.items()}
-    if isinstance(scope, Mapping):
+    check_scope(scope)
+    if not isinstance(scope, str):
         if sparsity is not None:
-            raise InputError(f"densities are given for each weight, so sparsity must be None, got {sparsity:g}")
+            raise InputError(f"densities are given for each weight, so sparsity must be None, got {sparsity!r}")
         return given(scope, sizes, sizes)
     if scope not in RULES:
-        raise unknown("scope", str(scope), RULES)
+        raise unknown("scope", scope, RULES)
     if sparsity is None:
         raise InputError(f"scope {scope!r} needs a sparsity in [0, 1), got None")
     return counts(scope, shapes, round((1 - check_sparsity(sparsity)) * sum(sizes.values())), sizes)
@@ -206,16 +207,18 @@ def _used(
         if having and degree > 0 and same and not grouped:
             inner[name, after] = having
 
-    def neurons(name: str, entries: Sequence[int], degree: float) -> int:
-        # Never so few that there is no place for the entries.
+    def neurons(name: str, after: str, entries: Sequence[int], degree: float) -> int:
+        # Never so few that there is no place for the entries, or for those of the last weight.
         least = max(sizes[names[-1]][0], math.isqrt(max(*entries, 1) - 1) + 1)
+        if after == names[-1]:
+            least = max(least, min(room[name], -(-room[after] // sizes[after][0])))
         return min(sizes[name][0] // (1 + halves[name][0]), max(int(min(entries) / degree), least))
 
-    few = {name: neurons(name, entries, degree) for (name, _), entries in inner.items()}
+    few = {name: neurons(name, after, entries, degree) for (name, after), entries in inner.items()}
     flat = all(weights[name].kind == "linear" for name in few)
     for (name, after), entries in inner.items():
         beyond = flat and few[name] > min(few.values())
-        used = max(neurons(name, entries, 2 * degree), min(few.values())) if beyond else few[name]
+        used = max(neurons(name, after, entries, 2 * degree), min(few.values())) if beyond else few[name]
         sizes[name][0] = sizes[after][1] = used * (1 + halves[name][0])
     return {name: (outputs, inputs) for name, (outputs, inputs) in sizes.items()}
 

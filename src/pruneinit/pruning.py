@@ -21,7 +21,7 @@ from pruneinit.processes import agreed, groups_of, require_same, together
 from pruneinit.reach import reacher
 from pruneinit.reparametrize import require_ours, set_stored_, stored
 from pruneinit.sanity import Sanity, check_sanity, inverted, reinitialized, shuffled
-from pruneinit.selection import Scope
+from pruneinit.selection import Scope, check_scope
 from pruneinit.sharded import require_whole, reshard_
 from pruneinit.survivors import current_masks
 from pruneinit.weights import Patterns, prunable, weight
@@ -149,8 +149,7 @@ def prune(
         Masks(1 weights, 10 of 100 kept, sparsity 0.9)
     """
     _check_criterion(criterion)
-    if not isinstance(scope, (str, Mapping)):
-        raise InputError(f"scope must be the name of one, or densities by the names of weights, got {scope!r}")
+    check_scope(scope)
     rounds = check_whole("rounds", getattr(criterion, "rounds", 1) if rounds is None else rounds)
     if rounds > 1 and (sparsity is None or not isinstance(scope, str)):
         raise InputError("several rounds need a sparsity and a named scope; with given densities use rounds=1")

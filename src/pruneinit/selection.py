@@ -58,6 +58,7 @@ def select(scores: Scores, sparsity: float | None, scope: Scope = "global", *, w
         {'a': (1, 3), 'b': (2, 2)}
     """
     check_scores(scores)
+    check_scope(scope)
     shapes = {name: tuple(score.shape) for name, score in scores.items()}
     sizes = {name: score.numel() for name, score in scores.items()}
     if within is not None:
@@ -80,7 +81,7 @@ def select(scores: Scores, sparsity: float | None, scope: Scope = "global", *, w
             return Masks(_largest(scores, keep, within))
         shares = counts(scope, shapes, keep, room)
     elif sparsity is not None:
-        raise InputError(f"densities are given for each weight, so sparsity must be None, got {sparsity:g}")
+        raise InputError(f"densities are given for each weight, so sparsity must be None, got {sparsity!r}")
     else:
         shares = given(scope, sizes, room)
     masks: dict[str, Tensor] = {}
@@ -88,6 +89,18 @@ def select(scores: Scores, sparsity: float | None, scope: Scope = "global", *, w
         part = None if within is None else Masks({name: within[name]})
         masks |= _largest({name: score}, shares[name], part)
     return Masks(masks)
+
+
+def check_scope(scope: object) -> None:
+    """See that a scope has the form of one, a name or densities.
+
+    Raises:
+        InputError: It has not.
+    """
+    if isinstance(scope, Masks):
+        raise InputError("scope must be the name of one, or densities by the names of weights: of masks, masks.densities")
+    if not isinstance(scope, (str, Mapping)):
+        raise InputError(f"scope must be the name of one, or densities by the names of weights, got {scope!r}")
 
 
 def _largest(scores: Scores, keep: int, within: Masks | None) -> dict[str, Tensor]:

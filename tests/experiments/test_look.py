@@ -27,6 +27,15 @@ def test_what_a_recipe_rescales_by_is_what_is_looked_at():
     assert neuron.stages["pruned"] == layer.stages["pruned"]
 
 
+def test_a_network_that_is_drawn_anew_is_looked_at_as_it_is_trained():
+    recipe = Recipe(
+        depth=30, width=100, activation="relu", init="sparse_orthogonal", criterion="snip", sparsity=0.95, rounds=3
+    )
+    dense, pruned = (list(look(recipe).stages[stage].values()) for stage in ("dense", "pruned"))
+    assert [one.second_moment for one in pruned] == pytest.approx([one.second_moment for one in dense], rel=1e-5)
+    assert pruned[-2].second_moment == pytest.approx(pruned[0].second_moment, rel=1e-3)
+
+
 def test_a_dense_recipe_has_one_stage():
     assert list(look(Recipe(depth=4, width=30, criterion="none")).stages) == ["dense"]
 

@@ -154,11 +154,21 @@ def test_another_criterion_says_how_many_weights_each_layer_of_a_sparse_orthogon
     assert torch.allclose(products, products.diagonal().diag(), atol=1e-5)
 
 
+def test_what_rescaling_brings_back_is_the_signal_of_the_weights_that_are_drawn_anew():
+    recipe = Recipe(
+        depth=8, width=100, activation="tanh", init="sparse_orthogonal", criterion="snip", sparsity=0.98, rounds=3,
+        rescale="layer", score_images=64,
+    )  # fmt: skip
+    _, events = ready(recipe, load("digits"), torch.device("cpu"))
+    factors = next(event for event in events if event["event"] == "rescale")
+    assert [one["factor"] for one in factors["layers"]] == pytest.approx([1.0] * 8, abs=1e-5)
+
+
 def test_a_criterion_that_leaves_nothing_of_a_layer_has_no_sparse_orthogonal_start():
     recipe = Recipe(
         depth=4, width=20, init="sparse_orthogonal", criterion="synflow", rounds=1, sparsity=0.99, activation="relu"
     )
-    with pytest.raises(InputError, match="the densities leave .* too few for a weight.*: take higher densities"):
+    with pytest.raises(InputError, match="synflow at sparsity=0.99: the densities leave .*, by a lower sparsity, more"):
         ready(recipe, load("digits"), torch.device("cpu"))
 
 

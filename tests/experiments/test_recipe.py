@@ -63,7 +63,11 @@ def test_every_setting_changes_the_hash():
         ({"init": "gaussian"}, "sigma_w goes with init='gaussian'"),
         ({"criterion": "none", "rescale": "layer"}, "needs something pruned"),
         ({"criterion": "none", "init": "sparse_orthogonal"}, "needs something pruned: set criterion='magnitude'"),
-        ({"sanity": "shuffle", "init": "sparse_orthogonal"}, "sanity='shuffle' would be ignored by"),
+        ({"sanity": "shuffle", "init": "sparse_orthogonal"}, "does not go with sanity='shuffle'"),
+        (
+            {"init": "sparse_orthogonal", "scope": "erk", "residuals": "stable"},
+            "criterion='snip' .* does not go with scope='erk', residuals='stable'",
+        ),
         ({"mirrored": True}, "mirrored goes with orthogonal initialisations alone, got init='edge'"),
         ({"mirrored": 1, "init": "orthogonal"}, "mirrored must be"),
         ({"criterion": "none", "rescale_between": "layer"}, "rescale_between='layer' needs something pruned"),

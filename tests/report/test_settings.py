@@ -23,6 +23,9 @@ def test_every_way_to_initialise_and_rescale_has_its_words():
         assert ways([{"init": name}])[0].endswith(".")
     for name in set(get_args(recipe.Rescale)) - {"none"}:
         assert "after pruning" in ways([{"init": "edge", "rescale": name}])[0]
+    shared = {"init": "sparse_orthogonal", "criterion": "snip"}
+    assert "as many in each layer as pruning removes" in ways([shared])[0]
+    assert "which is what pruning removes" in ways([shared | {"criterion": "magnitude"}])[0]
     stable = ways([{"init": "edge"}, {"init": "edge", "residuals": "stable", "rescale": "none"}])[1]
     assert stable.startswith("The same, and each residual branch is divided by")
 

@@ -131,7 +131,8 @@ def _network_alone(recipe: Recipe) -> Recipe:
     names = ("data", "validation", "train_images", "model", "depth", "width", "activation", "init", "sigma_b",
              "mirrored", "residuals")  # fmt: skip
     sigma_w = 1.0 if recipe.init == "gaussian" else None
-    return Recipe(sigma_w=sigma_w, **{name: getattr(recipe, name) for name in names})
+    dense = {"criterion": "magnitude", "sparsity": 0.0}  # what goes with all of them
+    return Recipe(sigma_w=sigma_w, **dense, **{name: getattr(recipe, name) for name in names})
 
 
 def _loaded(name: str, data_root: str | None) -> Dataset | str:

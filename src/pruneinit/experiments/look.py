@@ -16,7 +16,7 @@ from pruneinit.data import load
 from pruneinit.diagnosis import Diagnosis, diagnose
 from pruneinit.errors import InputError, unknown
 from pruneinit.experiments.offered import criterion
-from pruneinit.experiments.prepare import held_out, network, pruned, scoring_batch, stabilize_
+from pruneinit.experiments.prepare import held_out, network, pruned, redraw_, scoring_batch, stabilize_
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.masks import Masks
 from pruneinit.seeds import derived
@@ -55,7 +55,7 @@ def look(
     batch = scoring_batch(recipe, dataset)
     if recipe.residuals == "stable":
         stabilize_(model, batch[0][:1], builder or recipe.model)
-    masks = _masks(model, recipe, batch)
+    masks = _masks(model, recipe, batch, redraw=recipe.redraws and builder is None)
     scored = None if recipe.criterion == "none" else criterion(recipe)
     unit: Unit = "neuron" if recipe.rescale == "neuron" else "layer"
     found = diagnose(
@@ -103,9 +103,11 @@ def _drawn(builder: str, seed: int) -> nn.Module:
         return built_by(builder)
 
 
-def _masks(model: nn.Module, recipe: Recipe, batch: tuple[torch.Tensor, torch.Tensor]) -> Masks | None:
+def _masks(
+    model: nn.Module, recipe: Recipe, batch: tuple[torch.Tensor, torch.Tensor], *, redraw: bool
+) -> Masks | None:
     if recipe.criterion == "none":
         return None
     with warnings.catch_warnings():  # of scores that are all 0: the diagnosis says so itself
         warnings.simplefilter("ignore", UserWarning)
-        return pruned(model, recipe, batch)
+        return redraw_(model, recipe, batch) if redraw else pruned(model, recipe, batch)

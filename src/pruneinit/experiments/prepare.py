@@ -158,16 +158,20 @@ def prepare_(model: nn.Module, recipe: Recipe, dataset: Dataset, record: Record)
         found = stabilize_(model, batch[0][:1], recipe.model)
         branches = [branch.parameters[0] for branch in found.branches]
         record({"event": "residuals", "factor": found.factor, "branches": branches})
+    start = time.perf_counter()
+    # Drawn anew before it is looked at: what rescaling brings back is the signal of these weights.
+    masks = redraw_(model, recipe, batch) if recipe.redraws else None
+    seconds = time.perf_counter() - start
     dense = second_moments(model, [batch], norm=recipe.norm)
     record(_moments("dense", dense))
     if recipe.criterion == "none":
         return model
     targets: Targets = neuron_moments(model, [batch], norm=recipe.norm) if recipe.rescale == "neuron" else dense
-    start = time.perf_counter()
-    masks = pruned(model, recipe, batch)
-    if recipe.redraws:
-        masks = redraw_(model, recipe, masks)
-    record(_pruning(model, recipe, masks, time.perf_counter() - start))
+    if masks is None:
+        start = time.perf_counter()
+        masks = pruned(model, recipe, batch)
+        seconds = time.perf_counter() - start
+    record(_pruning(model, recipe, masks, seconds))
     sparsify_(model, masks)
     record(_moments("pruned", second_moments(model, [batch], norm=recipe.norm)))
     if recipe.rescale != "none":
@@ -207,21 +211,31 @@ def pruned(model: nn.Module, recipe: Recipe, batch: tuple[torch.Tensor, torch.Te
     )
 
 
-def redraw_(model: nn.Module, recipe: Recipe, masks: Masks) -> Masks:
-    """Draw the weights anew in place, sparse and orthogonal, as many in each layer as the masks keep; their masks.
+def redraw_(model: nn.Module, recipe: Recipe, batch: tuple[torch.Tensor, torch.Tensor]) -> Masks:
+    """Draw the weights anew in place, sparse and orthogonal, as many in each layer as the recipe's criterion keeps.
+
+    Returns:
+        The masks of these weights.
 
     Raises:
-        InputError: The masks keep too little of a layer.
+        InputError: The criterion leaves too little of a layer.
     """
-    sparse_orthogonal_(
-        model,
-        recipe.activation or _ACTIVATION,
-        scope=masks.densities,
-        mirrored=recipe.mirrored,
-        sigma_b=recipe.sigma_b,
-        generator=torch.Generator().manual_seed(derived("weights", recipe.seed)),
-    )
-    return prune(model, Magnitude(), sparsity=None, scope=masks.densities)
+    shares = pruned(model, recipe, batch).densities
+    try:
+        sparse_orthogonal_(
+            model,
+            recipe.activation or _ACTIVATION,
+            scope=shares,
+            mirrored=recipe.mirrored,
+            sigma_b=recipe.sigma_b,
+            generator=torch.Generator().manual_seed(derived("weights", recipe.seed)),
+        )
+    except InputError as error:
+        raise InputError(
+            f"{recipe.criterion} at sparsity={recipe.sparsity:g}: {error}, by a lower sparsity, more rounds or another "
+            "criterion"
+        ) from error
+    return prune(model, Magnitude(), sparsity=None, scope=shares)
 
 
 def layers(weights: Mapping[str, Weight]) -> list[dict[str, Any]]:

@@ -147,17 +147,14 @@ class Recipe:
         if self.sigma_b is not None and self.init == "default":
             raise InputError(f"sigma_b={self.sigma_b} would be ignored by init='default'; leave it out")
         if self.init == "sparse_orthogonal" and self.criterion == "none":
-            raise InputError("init='sparse_orthogonal' needs something pruned: set criterion='magnitude'")
+            raise InputError("init='sparse_orthogonal' needs something pruned: set criterion='magnitude', say")
         if self.init == "sparse_orthogonal" and self.criterion == "magnitude" and self.scope == "global":
             object.__setattr__(self, "scope", "erk+")  # its zeros are shared out by layers: one recipe, one hash
         for name in ("rescale", "rescale_between", "sanity"):
             if self.criterion == "none" and getattr(self, name) != "none":
                 raise InputError(f"{name}={getattr(self, name)!r} needs something pruned, got criterion='none'")
-        if self.redraws and self.sanity in ("shuffle", "reinitialize"):
-            raise InputError(
-                f"sanity={self.sanity!r} would be ignored by init='sparse_orthogonal', which draws as many weights a "
-                f"layer as {self.criterion} keeps, wherever they are; leave it out"
-            )
+        if self.redraws:
+            self._refuse_ignored_by_redrawing()
         if self.rescale_between != "none" and rounds(self) == 1:
             raise InputError(
                 f"rescale_between={self.rescale_between!r} rescales between rounds, and there is one: set rounds "
@@ -165,6 +162,20 @@ class Recipe:
             )
         if self.fold and self.rescale == "none":
             raise InputError("fold=True would be ignored by rescale='none'; leave it out")
+
+    def _refuse_ignored_by_redrawing(self) -> None:
+        """What has no say where a criterion only says how many weights each layer keeps."""
+        usual = {"scope": "global", "residuals": "plain", "sanity": "none"}
+        given = {name: getattr(self, name) for name in usual}
+        if given["sanity"] == "invert":
+            del given["sanity"]
+        odd = [f"{name}={value!r}" for name, value in given.items() if value != usual[name]]
+        if odd:
+            raise InputError(
+                f"init='sparse_orthogonal' with criterion={self.criterion!r} draws as many weights in each layer as "
+                f"the criterion keeps of a plain network, wherever they are, and does not go with {', '.join(odd)}: "
+                "leave that out, or set criterion='magnitude'"
+            )
 
     @property
     def redraws(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pruneinit.report.words import NOTHING
 
+_SHARED = "sparse_orthogonal by another criterion"
 _INIT = {
     "default": (
         "The weights are drawn as PyTorch draws them when a layer is made (Kaiming-uniform with a = √5), whatever the "
@@ -23,6 +24,10 @@ _INIT = {
     "sparse_orthogonal": (
         "The weights are rotations most of whose entries are zero, which is what pruning removes, at the scale that "
         "keeps every signal as it is"
+    ),
+    _SHARED: (
+        "The weights are rotations most of whose entries are zero, as many in each layer as pruning removes there from "
+        "rotations without zeros, at the scale that keeps every signal as it is"
     ),
 }
 _RESIDUALS = {
@@ -88,7 +93,9 @@ def ways(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
     sentences = []
     before: list[str] = []
     for recipe in recipes:
-        treated = recipe if str(recipe.get("init")) in _INIT else {}
+        treated = dict(recipe) if str(recipe.get("init")) in _INIT else {}
+        if treated.get("init") == "sparse_orthogonal" and treated.get("criterion", "magnitude") != "magnitude":
+            treated["init"] = _SHARED
         parts = [
             words[str(treated.get(key))]
             for key, words in (("init", _INIT), ("residuals", _RESIDUALS), ("rescale", _RESCALE))
