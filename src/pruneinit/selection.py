@@ -98,7 +98,9 @@ def check_scope(scope: object) -> None:
         InputError: It has not.
     """
     if isinstance(scope, Masks):
-        raise InputError("scope must be the name of one, or densities by the names of weights: of masks, masks.densities")
+        raise InputError(
+            "scope must be the name of one, or densities by the names of weights: of masks, masks.densities"
+        )
     if not isinstance(scope, (str, Mapping)):
         raise InputError(f"scope must be the name of one, or densities by the names of weights, got {scope!r}")
 

@@ -131,8 +131,10 @@ def _network_alone(recipe: Recipe) -> Recipe:
     names = ("data", "validation", "train_images", "model", "depth", "width", "activation", "init", "sigma_b",
              "mirrored", "residuals")  # fmt: skip
     sigma_w = 1.0 if recipe.init == "gaussian" else None
-    dense = {"criterion": "magnitude", "sparsity": 0.0}  # what goes with all of them
-    return Recipe(sigma_w=sigma_w, **dense, **{name: getattr(recipe, name) for name in names})
+    # Nothing pruned, by what goes with all of them.
+    return Recipe(
+        sigma_w=sigma_w, criterion="magnitude", sparsity=0.0, **{name: getattr(recipe, name) for name in names}
+    )
 
 
 def _loaded(name: str, data_root: str | None) -> Dataset | str:

@@ -103,9 +103,7 @@ def _drawn(builder: str, seed: int) -> nn.Module:
         return built_by(builder)
 
 
-def _masks(
-    model: nn.Module, recipe: Recipe, batch: tuple[torch.Tensor, torch.Tensor], *, redraw: bool
-) -> Masks | None:
+def _masks(model: nn.Module, recipe: Recipe, batch: tuple[torch.Tensor, torch.Tensor], *, redraw: bool) -> Masks | None:
     if recipe.criterion == "none":
         return None
     with warnings.catch_warnings():  # of scores that are all 0: the diagnosis says so itself
