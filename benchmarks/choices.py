@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from pruneinit.errors import InputError
 from pruneinit.experiments.cell import Result
 from pruneinit.experiments.grid import Grid
 from pruneinit.experiments.offered import rounds
@@ -184,7 +186,8 @@ def pairs_of(choice: Choice, known: Mapping[str, tuple[Recipe, float]]) -> list[
         plain = recipe.to_mapping() | {"rounds": rounds(recipe)}
         if any(plain[name] != value for name, value in choice.first.items()):
             continue
-        other = known.get(identity(replace(recipe, **choice.second)))
-        if other is not None:
-            pairs.append((accuracy, other[1]))
+        with suppress(InputError):  # what cannot be has not been trained
+            other = known.get(identity(replace(recipe, **choice.second)))
+            if other is not None:
+                pairs.append((accuracy, other[1]))
     return pairs
