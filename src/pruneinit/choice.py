@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pruneinit.densities import Scope
 from pruneinit.masks import Masks
-from pruneinit.selection import Scope, Scores, select
+from pruneinit.selection import Scores, select
 
 
 @dataclass(frozen=True)

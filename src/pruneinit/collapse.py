@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from pruneinit.choice import Choice
-from pruneinit.densities import counts
+from pruneinit.densities import Scope, counts
 from pruneinit.errors import InputError
 from pruneinit.masks import Masks
-from pruneinit.selection import Scope, Scores
+from pruneinit.selection import Scores
 from pruneinit.sharded import is_sharded
 
 

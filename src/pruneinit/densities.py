@@ -7,12 +7,62 @@ import numbers
 from collections.abc import Mapping
 from fractions import Fraction
 
-from pruneinit.errors import InputError, unknown
+from pruneinit.errors import InputError, check_sparsity, unknown
 
 Counts = Mapping[str, int]
 Shapes = Mapping[str, tuple[int, ...]]
 
+Scope = str | Mapping[str, float]
+
 RULES = ("layer", "uniform", "uniform+", "erk", "erk+", "igq")
+
+
+def total(scope: str, sparsity: float | None, sizes: Counts, room: Counts) -> int:
+    """How many weights are kept in all by a scope that has a name.
+
+    Raises:
+        InputError: There is no such sparsity, or there is room for fewer.
+
+    Example:
+        >>> total("global", 0.9, {"a": 10, "b": 30}, {"a": 10, "b": 30})
+        4
+    """
+    if sparsity is None:
+        raise InputError(f"scope {scope!r} needs a sparsity in [0, 1), got None")
+    keep = round((1 - check_sparsity(sparsity)) * sum(sizes.values()))
+    if keep > sum(room.values()):
+        raise InputError(
+            f"asked to keep {keep:,} of {sum(sizes.values()):,} weights, but only {sum(room.values()):,} can be "
+            "kept, the survivors of a sparsified model or what within= keeps: take a higher sparsity"
+        )
+    return keep
+
+
+def shares(scope: Scope, sparsity: float | None, shapes: Shapes, room: Counts) -> dict[str, int]:
+    """How many weights each layer keeps, by a rule and a sparsity or by densities.
+
+    Args:
+        scope: One of `RULES`, or the density of each weight.
+        sparsity: The fraction to remove in all, in [0, 1); None where densities are given.
+        shapes: The shape of each weight, in the order of the layers.
+        room: How many weights each layer can keep at most.
+
+    Raises:
+        InputError: As `counts` and `given`; no such rule; a sparsity that there is not, or beside densities.
+
+    Example:
+        >>> shapes, room = {"a": (2, 5), "b": (3, 5)}, {"a": 10, "b": 15}
+        >>> shares("layer", 0.6, shapes, room), shares({"a": 0.5, "b": 1}, None, shapes, room)
+        ({'a': 4, 'b': 6}, {'a': 5, 'b': 15})
+    """
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    if isinstance(scope, str):
+        if scope not in RULES:
+            raise unknown("scope", scope, RULES)
+        return counts(scope, shapes, total(scope, sparsity, sizes, room), room)
+    if sparsity is not None:
+        raise InputError(f"densities are given for each weight, so sparsity must be None, got {sparsity!r}")
+    return given(scope, sizes, room)
 
 
 def counts(rule: str, shapes: Shapes, keep: int, room: Counts) -> dict[str, int]:

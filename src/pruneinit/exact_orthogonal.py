@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from pruneinit.densities import RULES, counts, given
+from pruneinit.densities import Scope, shares
 from pruneinit.detect import alternates, find_activation
 from pruneinit.draw import Mirrored, disjoint, sparse_orthogonal, turned
-from pruneinit.errors import InputError, check_sparsity, unknown
+from pruneinit.errors import InputError
 from pruneinit.initialize import drawn, edge, initialize_
 from pruneinit.meanfield import Activation, ActivationSpec, NoEdgeOfChaos
 from pruneinit.meanfield import activation as resolved
 from pruneinit.meanfield.gaussian import check_number
-from pruneinit.selection import Scope, check_scope
+from pruneinit.selection import check_scope
 from pruneinit.weights import Weight
 
 
@@ -117,16 +117,18 @@ def sparse_orthogonal_(
         sigma_w, sigma_b = math.sqrt(2) / slope, 0.0
     else:
         sigma_w, sigma_b = _without_biases(model, phi) if sigma_b is None else edge(model, phi, sigma_b)
-    kept = _kept(weights, sparsity, scope)
+    check_scope(scope)
+    sizes = {name: weight.numel for name, weight in weights.items()}
+    kept = shares(scope, sparsity, {name: weight.shape for name, weight in weights.items()}, sizes)
     first, last = next(iter(weights)), next(reversed(weights))
     halves = {name: (mirrored and name != last, mirrored and name != first) for name in weights}
     for name, weight in weights.items():
         _check_halves(weight, halves[name])
 
     room = {name: kept[name] // (1 + halves[name][0]) // (1 + halves[name][1]) for name in weights}
-    if gone := [name for name, left in room.items() if not left and weights[name].numel]:
-        entries = f"{kept[gone[0]]:,} of {weights[gone[0]].numel:,} entries"
-        shared, other = ("the densities leave", "higher densities")
+    if gone := [name for name, left in room.items() if not left and sizes[name]]:
+        entries = f"{kept[gone[0]]:,} of {sizes[gone[0]]:,} entries"
+        shared, other = "the densities leave", "higher densities"
         if isinstance(scope, str):
             shared, other = f"sparsity={sparsity:g} by scope={scope!r} leaves", "a lower sparsity"
         raise InputError(
@@ -155,22 +157,6 @@ def sparse_orthogonal_(
         return values if small is weight else _placed(values, weight, mirrors)
 
     return initialize_(model, draw, sigma_w, sigma_b, generator)
-
-
-def _kept(weights: Mapping[str, Weight], sparsity: float | None, scope: Scope) -> dict[str, int]:
-    """How many entries each weight has."""
-    shapes = {name: weight.shape for name, weight in weights.items()}
-    sizes = {name: weight.numel for name, weight in weights.items()}
-    check_scope(scope)
-    if not isinstance(scope, str):
-        if sparsity is not None:
-            raise InputError(f"densities are given for each weight, so sparsity must be None, got {sparsity!r}")
-        return given(scope, sizes, sizes)
-    if scope not in RULES:
-        raise unknown("scope", scope, RULES)
-    if sparsity is None:
-        raise InputError(f"scope {scope!r} needs a sparsity in [0, 1), got None")
-    return counts(scope, shapes, round((1 - check_sparsity(sparsity)) * sum(sizes.values())), sizes)
 
 
 def _read(start: Tensor, outputs: int, kept: int, generator: Generator) -> Tensor:

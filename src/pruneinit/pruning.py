@@ -14,6 +14,7 @@ from pruneinit.calibration import Unit
 from pruneinit.choice import Choice
 from pruneinit.collapse import check_layers, losable
 from pruneinit.criteria import Criterion
+from pruneinit.densities import Scope
 from pruneinit.errors import InputError, check_flag, check_sparsity, check_whole
 from pruneinit.functional import Norm, cross_entropy
 from pruneinit.masks import Masks
@@ -21,7 +22,7 @@ from pruneinit.processes import agreed, groups_of, require_same, together
 from pruneinit.reach import reacher
 from pruneinit.reparametrize import require_ours, set_stored_, stored
 from pruneinit.sanity import Sanity, check_sanity, inverted, reinitialized, shuffled
-from pruneinit.selection import Scope, check_scope
+from pruneinit.selection import check_scope
 from pruneinit.sharded import require_whole, reshard_
 from pruneinit.survivors import current_masks
 from pruneinit.weights import Patterns, prunable, weight

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pruneinit.densities import RULES, counts, given
-from pruneinit.errors import InputError, check_sparsity, unknown
+from pruneinit.densities import RULES, Scope, shares, total
+from pruneinit.errors import InputError, unknown
 from pruneinit.masks import Masks, check_masks
 from pruneinit.radix import chunks, common_dtype, threshold
 from pruneinit.sharded import anywhere, is_sharded, largest, local
 
 Scores = Mapping[str, Tensor]
-Scope = str | Mapping[str, float]
 
 # So many scores are parted in less time than their bits are counted, where processors compare several at once.
 _FEW = 1 << 21
@@ -66,28 +65,15 @@ def select(scores: Scores, sparsity: float | None, scope: Scope = "global", *, w
         if missing := [name for name in scores if name not in within]:
             raise InputError(f"within= has no mask for {', '.join(missing)}")
     room = sizes if within is None else {name: within.counts[name][0] for name in scores}
-    if isinstance(scope, str):
-        if scope not in SCOPES:
-            raise unknown("scope", scope, SCOPES)
-        if sparsity is None:
-            raise InputError(f"scope {scope!r} needs a sparsity in [0, 1), got None")
-        keep = round((1 - check_sparsity(sparsity)) * sum(sizes.values()))
-        if keep > sum(room.values()):
-            raise InputError(
-                f"asked to keep {keep:,} of {sum(sizes.values()):,} weights, but only {sum(room.values()):,} can be "
-                "kept, the survivors of a sparsified model or what within= keeps: take a higher sparsity"
-            )
-        if scope == "global":
-            return Masks(_largest(scores, keep, within))
-        shares = counts(scope, shapes, keep, room)
-    elif sparsity is not None:
-        raise InputError(f"densities are given for each weight, so sparsity must be None, got {sparsity!r}")
-    else:
-        shares = given(scope, sizes, room)
+    if isinstance(scope, str) and scope not in SCOPES:
+        raise unknown("scope", scope, SCOPES)
+    if scope == "global":
+        return Masks(_largest(scores, total(scope, sparsity, sizes, room), within))
+    kept = shares(scope, sparsity, shapes, room)
     masks: dict[str, Tensor] = {}
     for name, score in scores.items():
         part = None if within is None else Masks({name: within[name]})
-        masks |= _largest({name: score}, shares[name], part)
+        masks |= _largest({name: score}, kept[name], part)
     return Masks(masks)
 
 
