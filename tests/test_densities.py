@@ -42,12 +42,20 @@ def bounds(rule, shapes, room, keep):
     if rule == "erk+":
         total = sum(math.prod(shape) for shape in shapes.values())
         least[names[0]] = min(Fraction(room[names[0]]), Fraction(math.prod(shapes[names[0]]) * keep, total))
-    return least, dict(room)
+    most = dict(room)
+    if rule == "ends":
+        total = sum(math.prod(shape) for shape in shapes.values())
+        first, last = (Fraction(math.prod(shapes[names[end]]), total) for end in (0, -1))
+        root = Fraction(math.sqrt(first)) if first < Fraction(1, 4) else max(first, Fraction(1, 2))
+        least[names[0]] = min(Fraction(room[names[0]]), root * keep)
+        cap = max(last, Fraction(1, 4)) * keep
+        most[names[-1]] = min(room[names[-1]], max(cap, Fraction(keep - sum(room[n] for n in names[:-1]))))
+    return least, most
 
 
 def linear_twin(rule, shapes, keep, room):
     """Walk over every t at which a layer reaches a bound, to the piece of the sum on which it is `keep`."""
-    parts = {n: sum(s) if rule in ("erk", "erk+") else math.prod(s) for n, s in shapes.items()}
+    parts = {n: sum(s) if rule in ("erk", "erk+", "ends") else math.prod(s) for n, s in shapes.items()}
     least, most = bounds(rule, shapes, room, keep)
 
     def filled(t):

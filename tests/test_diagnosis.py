@@ -317,7 +317,7 @@ def test_outputs_that_nothing_leads_to_are_counted_and_told(reached):
     found = pi.diagnose(model, [data], masks)
     assert found.outputs == Outputs(last, 10, reached)
     assert (f"Nothing leads to 3 of 10 outputs ({last})." in found.verdict) == (reached == 7)
-    assert any("scope='erk+'" in one for one in found.advice) == (reached == 7)
+    assert any("scope='ends'" in one for one in found.advice) == (reached == 7)
     assert pi.diagnose(pi.sparsify_(model, masks), [data]).outputs == found.outputs
 
 
@@ -342,13 +342,13 @@ def test_outputs_are_those_of_a_layer_only_where_it_ends_the_model(kind, name, e
     assert found.outputs == (None if expected is None else Outputs(name, *expected))
 
 
-def test_erk_plus_is_not_advised_where_it_would_not_help():
+def test_another_scope_is_not_advised_where_it_would_not_help():
     model, data = mlp([16, 20, 10], "tanh", 1.0, 0.0, 0), batch(16, 32, 10, 0)
     found = pi.diagnose(model, [data], without_rows(model, {list(pi.prunable(model))[-1]: 7}))
     first, last = found.layers
     more = replace(found, layers=(replace(first, kept=first.total // 8), last))
     assert "Nothing leads to 3" in more.verdict
-    assert not any("erk+" in one for one in more.advice)
+    assert not any("ends" in one for one in more.advice)
 
 
 def test_a_transposed_layer_is_scarce_by_its_own_outputs():
@@ -359,12 +359,12 @@ def test_a_transposed_layer_is_scarce_by_its_own_outputs():
 
 def test_the_sparse_orthogonal_start_leads_to_every_class_unless_all_layers_are_equally_sparse():
     reached = {}
-    for scope in ("layer", "erk+"):
+    for scope in ("layer", "ends"):
         model = pi.models.build("mlp", input_shape=(1, 8, 8), classes=10, depth=10, activation="relu")
         pi.sparse_orthogonal_(model, sparsity=0.99, scope=scope, generator=torch.Generator().manual_seed(0))
         masks = pi.prune(model, pi.Magnitude(), sparsity=0.99, scope=scope)
         reached[scope] = pi.diagnose(model, [batch(64, 32, 10, 0)], masks).outputs.reached
-    assert reached == {"layer": 5, "erk+": 10}
+    assert reached == {"layer": 5, "ends": 10}
 
 
 def test_without_knowing_what_can_be_learnt_nothing_is_expected():
@@ -375,7 +375,7 @@ def test_without_knowing_what_can_be_learnt_nothing_is_expected():
 
 def test_a_deep_plain_network_that_rescaling_does_not_save_is_told_of_the_sparse_orthogonal_start():
     hopeless, saved = plain(12, {"pruned": 0.1, "rescaled": 0.2}), plain(12, {"pruned": 0.1, "rescaled": 0.9})
-    told = "sparse_orthogonal_(model, sparsity=0.8), then prune(model, Magnitude(), sparsity=0.8, scope='erk+')"
+    told = "sparse_orthogonal_(model, sparsity=0.8), then prune(model, Magnitude(), sparsity=0.8, scope='ends')"
     assert told in " ".join(hopeless.advice)
     assert told not in " ".join(saved.advice)
     assert told not in " ".join(plain(12, {"pruned": 0.1, "rescaled": 0.2}, branches=3).advice)

@@ -71,7 +71,7 @@ def test_of_a_dense_layer_everything_is_kept():
     assert int(layer.weight.count_nonzero()) == 256
 
 
-@pytest.mark.parametrize("scope", [{}, {"scope": "erk+"}, {"scope": "layer"}], ids=["unsaid", "erk+", "layer"])
+@pytest.mark.parametrize("scope", [{}, {"scope": "ends"}, {"scope": "layer"}], ids=["unsaid", "ends", "layer"])
 def test_magnitude_removes_zeros_alone(scope):
     model = sparse_orthogonal_(network(), sparsity=0.8, generator=seed(), **scope)
     before = weights(model)

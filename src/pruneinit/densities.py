@@ -14,7 +14,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 Scope = str | Mapping[str, float]
 
-RULES = ("layer", "uniform", "uniform+", "erk", "erk+", "igq")
+# Of all that is kept, by `ends`; layers that are larger than that keep their own share of the weights.
+_FIRST_AT_MOST, _LAST_AT_MOST = Fraction(1, 2), Fraction(1, 4)
+
+RULES = ("layer", "uniform", "uniform+", "erk", "erk+", "ends", "igq")
 
 
 def total(scope: str, sparsity: float | None, sizes: Counts, room: Counts) -> int:
@@ -81,6 +84,11 @@ def counts(rule: str, shapes: Shapes, keep: int, room: Counts) -> dict[str, int]
     - `"erk+"`: the same, but the first layer has at least the density of the whole. Where it reads many inputs, ERK
       leaves it fewer weights than any other layer, and deep networks that are sparse and orthogonal from the start
       lose by that (docs/edge.md).
+    - `"ends"`: ERK between the ends. Of all that is kept the first layer has at least √f, where it has the share f of
+      all weights, up to a half, or f where that is more: it is the only one that sees the inputs, and what it does not
+      read is lost to all that follow. The last layer has at most a quarter, or its own share of all weights: where it
+      reads many numbers, ERK would take them from the layers before it. Best for networks that are sparse and
+      orthogonal from the start (docs/edge.md).
     - `"igq"`: Ideal Gas Quotas, densities 1 / (1 + F n) with one F for all layers (Vysogorets, Kempe, "Connectivity
       Matters: Neural Network Pruning Through the Lens of Effective Sparsity", 2023).
 
@@ -103,25 +111,34 @@ def counts(rule: str, shapes: Shapes, keep: int, room: Counts) -> dict[str, int]
     Example:
         >>> shapes = {"conv": (8, 3, 3, 3), "wide": (64, 72), "fc": (10, 64)}
         >>> room = {name: math.prod(shape) for name, shape in shapes.items()}
-        >>> for rule in ("layer", "uniform+", "erk", "erk+", "igq"):
+        >>> for rule in ("layer", "uniform+", "erk", "erk+", "ends", "igq"):
         ...     print(rule, counts(rule, shapes, 600, room))
         layer {'conv': 24, 'wide': 506, 'fc': 70}
         uniform+ {'conv': 216, 'wide': 256, 'fc': 128}
         erk {'conv': 45, 'wide': 359, 'fc': 196}
         erk+ {'conv': 45, 'wide': 359, 'fc': 196}
+        ends {'conv': 119, 'wide': 331, 'fc': 150}
         igq {'conv': 124, 'wide': 275, 'fc': 201}
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     if rule == "igq":
         return _whole(_ideal_gas(sizes, keep, room), keep, room)
-    parts = {name: sum(shape or (1,)) for name, shape in shapes.items()} if rule in ("erk", "erk+") else sizes
+    by_dimensions = rule in ("erk", "erk+", "ends")
+    parts = {name: sum(shape or (1,)) for name, shape in shapes.items()} if by_dimensions else sizes
     least: dict[str, Fraction] = dict.fromkeys(shapes, Fraction(0))
+    most: dict[str, Fraction] = {name: Fraction(room[name]) for name in shapes}
     if rule == "uniform+":
         least |= _whole_first_and_part_of_last(shapes, keep, room)
     elif rule == "erk+" and keep:
         first = next(iter(shapes))
-        least[first] = min(Fraction(room[first]), Fraction(keep * sizes[first], sum(sizes.values())))
-    return _whole(_proportional(parts, keep, least, room), keep, room)
+        least[first] = min(most[first], keep * _share(first, sizes))
+    elif rule == "ends" and keep:
+        first, last = next(iter(shapes)), next(reversed(shapes))
+        own = _share(first, sizes)
+        least[first] = min(most[first], keep * max(own, min(Fraction(math.sqrt(own)), _FIRST_AT_MOST)))
+        elsewhere = sum(room.values()) - room[last]
+        most[last] = min(most[last], max(keep * max(_share(last, sizes), _LAST_AT_MOST), Fraction(keep - elsewhere)))
+    return _whole(_proportional(parts, keep, least, most), keep, room)
 
 
 def given(densities: Mapping[str, float], sizes: Counts, room: Counts) -> dict[str, int]:
@@ -155,6 +172,11 @@ def given(densities: Mapping[str, float], sizes: Counts, room: Counts) -> dict[s
     return found
 
 
+def _share(name: str, sizes: Counts) -> Fraction:
+    """What a layer has of all weights."""
+    return Fraction(sizes[name], sum(sizes.values()))
+
+
 def _whole_first_and_part_of_last(shapes: Shapes, keep: int, room: Counts) -> dict[str, Fraction]:
     """What `uniform+` keeps of two layers at least."""
     first = next((name for name, shape in shapes.items() if len(shape) > 2), None)
@@ -175,14 +197,16 @@ def _whole_first_and_part_of_last(shapes: Shapes, keep: int, room: Counts) -> di
     return {name: Fraction(part) for name, part in least.items()}
 
 
-def _proportional(parts: Counts, keep: int, least: Mapping[str, Fraction], most: Counts) -> dict[str, Fraction]:
+def _proportional(
+    parts: Counts, keep: int, least: Mapping[str, Fraction], most: Mapping[str, Fraction]
+) -> dict[str, Fraction]:
     """The shares t * parts, each moved into [least, most], with the one t at which they add up to `keep`."""
     fixed: dict[str, Fraction] = {}
     while True:
         free = [name for name in parts if name not in fixed]
         left, mass = keep - sum(fixed.values()), sum(parts[name] for name in free)
         share = {name: left * Fraction(parts[name], mass) if mass else Fraction(0) for name in free}
-        above = {name: Fraction(most[name]) for name in free if share[name] > most[name]}
+        above = {name: most[name] for name in free if share[name] > most[name]}
         below = {name: least[name] for name in free if share[name] < least[name]}
         if not above and not below:
             return {name: (fixed | share)[name] for name in parts}

@@ -28,7 +28,7 @@ def sparse_orthogonal_(
     activation: ActivationSpec | None = None,
     *,
     sparsity: float | None = None,
-    scope: Scope = "erk+",
+    scope: Scope = "ends",
     degree: float = 2.5,
     mirrored: bool | None = None,
     sigma_b: float | None = None,
@@ -64,10 +64,9 @@ def sparse_orthogonal_(
             rotation fits in any more, more entries are 0: a few of a layer of many neurons, up to an eighth of one that
             has few and reads many. They are kept, and trained, by the scope's masks. Of a weight that keeps fewer
             entries than its rows, some rows are empty.
-        scope: How it is shared out: `"layer"`, `"uniform+"`, `"erk"`, `"erk+"` or `"igq"`, or densities by the names of
-            weights, as in `select`. By the same density for all, the last layer of a very sparse network does not lead
-            to every class; by ERK, the first reads too little of many inputs. Densities of masks that see data are best
-            in networks of few layers (docs/edge.md).
+        scope: How it is shared out: `"layer"`, `"uniform+"`, `"erk"`, `"erk+"`, `"ends"` or `"igq"`, or densities by
+            the names of weights, as in `select`. By the same density for all, the last layer of a very sparse network
+            does not lead to every class; by it and by ERK, the first reads too little of the inputs (docs/edge.md).
         degree: How many entries a hidden neuron has at least, on average over its layer; 0 uses all neurons. Mirrored
             neurons share theirs; those of wide layers between narrow ones have twice as many. At least as many neurons
             are used as the model has outputs.

@@ -37,8 +37,9 @@ def select(scores: Scores, sparsity: float | None, scope: Scope = "global", *, w
             a rule for the densities of the layers, or a mapping from every weight's name to the density it keeps. The
             rules are `"layer"` (every layer the same; also `"uniform"`), `"uniform+"` (the first convolution whole, at
             least 20 % of the last fully connected layer), `"erk"` (Erdos-Renyi-Kernel, by the dimensions of the
-            tensor), `"erk+"` (the same, the first layer never sparser than the whole) and `"igq"` (Ideal Gas Quotas,
-            by its size); see `pruneinit.densities.counts`.
+            tensor), `"erk+"` (the same, the first layer never sparser than the whole), `"ends"` (the same, the first
+            layer keeps much and the last not too much) and `"igq"` (Ideal Gas Quotas, by its size); see
+            `pruneinit.densities.counts`.
         within: Only weights kept by these masks can be kept.
 
     Returns:

@@ -120,9 +120,9 @@ def test_later_settings_of_training_are_in_the_hash_only_where_they_are_asked_fo
 
 def test_a_sparse_orthogonal_recipe_is_shared_out_by_layers_said_or_unsaid():
     unsaid = Recipe(init="sparse_orthogonal", criterion="magnitude")
-    said = dataclasses.replace(unsaid, scope="erk+")
+    said = dataclasses.replace(unsaid, scope="ends")
     assert (unsaid, unsaid.hash) == (said, said.hash)
-    assert dataclasses.replace(unsaid, scope="layer").hash != unsaid.hash
+    assert len({dataclasses.replace(unsaid, scope=scope).hash for scope in ("layer", "erk+", "ends")}) == 3
     assert Recipe.from_mapping(unsaid.to_mapping()) == unsaid
 
 

@@ -17,7 +17,7 @@ from pruneinit.residual import find_residuals
 _SPARSE_ORTHOGONAL: Mapping[str, Any] = {
     "init": "sparse_orthogonal",
     "criterion": "magnitude",
-    "scope": "erk+",
+    "scope": "ends",
     "rounds": None,
     "rescale_between": "none",
 }
@@ -36,7 +36,7 @@ def ways(recipe: Recipe, dataset: Dataset) -> list[tuple[str, Recipe]]:
 
     The paper's cure is rescaling for plain networks, and the Stable ResNet for residual ones, which live on the Edge of
     Chaos before and after pruning and need no rescaling (Hayou et al. 2021, sections 3.3 and 4). Ours, for plain
-    networks, are layers that are sparse and orthogonal from the start, shared out by `erk+` (docs/edge.md); their
+    networks, are layers that are sparse and orthogonal from the start, shared out by `ends` (docs/edge.md); their
     masks are drawn at random, so that it is left out where the recipe spoils masks to check them, or they cannot be
     drawn.
 

@@ -29,7 +29,7 @@ if MYPY:  # noqa: SIM108  # in one line it would be no type
     Criterion = str
 else:
     Criterion = Literal["none", *OFFERED]
-ScopeName = Literal["global", "layer", "uniform+", "erk", "erk+", "igq"]
+ScopeName = Literal["global", "layer", "uniform+", "erk", "erk+", "ends", "igq"]
 Sanity = Literal["none", "shuffle", "reinitialize", "invert"]
 Rescale = Literal["none", "formula", "tap", "layer", "neuron"]
 Between = Literal["none", "layer", "neuron"]
@@ -61,7 +61,8 @@ class Recipe:
         residuals: `stable` divides each residual branch by the square root of their number (Stable ResNet).
         criterion: What to prune by, `snip` being SBP and `magnitude` MBP; with `none` the run is dense.
         sparsity: Fraction of the prunable weights to remove, in [0, 1).
-        scope: How it is shared out: `global` (`sparse_orthogonal`: `erk+`), `layer`, `uniform+`, `erk`, `erk+`, `igq`.
+        scope: How it is shared out: `global` (`sparse_orthogonal`: `ends`), `layer`, `uniform+`, `erk`, `erk+`,
+            `ends` or `igq`.
         rounds: Rounds of scoring and selecting; unset are the criterion's own, for most 1.
         sanity: Spoil the masks to check the criterion: `shuffle` or `reinitialize` each layer, `invert` the scores.
         norm: Which statistics batch normalisation uses in scoring: `batch` or `running`.
@@ -149,7 +150,7 @@ class Recipe:
         if self.init == "sparse_orthogonal" and self.criterion == "none":
             raise InputError("init='sparse_orthogonal' needs something pruned: set criterion='magnitude', say")
         if self.init == "sparse_orthogonal" and self.criterion == "magnitude" and self.scope == "global":
-            object.__setattr__(self, "scope", "erk+")  # its zeros are shared out by layers: one recipe, one hash
+            object.__setattr__(self, "scope", "ends")  # its zeros are shared out by layers: one recipe, one hash
         for name in ("rescale", "rescale_between", "sanity"):
             if self.criterion == "none" and getattr(self, name) != "none":
                 raise InputError(f"{name}={getattr(self, name)!r} needs something pruned, got criterion='none'")

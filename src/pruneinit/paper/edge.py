@@ -143,6 +143,7 @@ EDGE = Edge(
 )
 
 _FIRST_SEEDS = (0, 1, 2)
+_RIVALS_BY_ENDS = ("orthogonal, magnitude ends, neuron, no biases", "mirrored orthogonal, magnitude ends, layer")
 _DEEP = Maps(texts("edge-mnist")["title"], by=("activation", "model"))
 EDGE_MNIST = Edge(
     **texts("edge-mnist"),
@@ -150,6 +151,8 @@ EDGE_MNIST = Edge(
     order={
         "small": seed_by_seed(
             {"row": ("sparse orthogonal",), "model": ("mlp-100",)},
+            {"row": ("sparse orthogonal, ends",), "seed": _FIRST_SEEDS},
+            {"row": _RIVALS_BY_ENDS, "seed": _FIRST_SEEDS, "model": ("mlp-100",)},
             {"row": ("sparse orthogonal, ERK+", "sparse orthogonal, shares of SBP"), "seed": _FIRST_SEEDS},
             {"seed": _FIRST_SEEDS, "model": ("mlp-100",)},
             {"seed": _FIRST_SEEDS, "model": ("mlp-200-50",)},
@@ -171,6 +174,8 @@ _NEAREST: tuple[dict[str, Sequence[Any]], ...] = (
             "sparse orthogonal, ERK+",
             "sparse orthogonal, shares of SBP",
             "sparse orthogonal, IGQ",
+            "sparse orthogonal, ends",
+            "magnitude ends, neuron",
             "magnitude per layer, neuron",
             "SBP, 20 rounds by neuron",
             "magnitude per layer, layer",
@@ -185,6 +190,8 @@ _NEAREST: tuple[dict[str, Sequence[Any]], ...] = (
             "sparse orthogonal, ERK+",
             "sparse orthogonal, shares of SBP",
             "sparse orthogonal, IGQ",
+            "sparse orthogonal, ends",
+            "magnitude ends, layer",
             "random, layer",
             "magnitude per layer, layer",
             "delta-orthogonal, magnitude per layer, layer",
@@ -195,6 +202,9 @@ _NEAREST_OF_FEW_LAYERS: dict[str, Sequence[Any]] = {
     "row": (
         "sparse orthogonal, shares of SBP",
         "sparse orthogonal, IGQ",
+        "sparse orthogonal, ends",
+        "magnitude ends, layer",
+        "magnitude ends, neuron",
         "sparse orthogonal, ERK+",
         "sparse orthogonal",
         "SBP, 20 rounds by neuron",

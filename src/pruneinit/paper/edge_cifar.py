@@ -47,6 +47,8 @@ _PARTS = (_PLAIN, _DEEPER, _RESIDUAL, _NORMALISED)
 _NEAREST = {
     "row": (
         "sparse orthogonal, shares of SBP, layer",
+        "sparse orthogonal, ends, layer",
+        "magnitude ends, layer",
         "sparse orthogonal, ERK, layer",
         "magnitude ERK, layer",
         "SBP, neuron",
