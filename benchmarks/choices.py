@@ -92,12 +92,23 @@ CHOICES = (
     Choice("ERK, not the same for all layers, random", {"criterion": "random", "scope": "layer"}, {"scope": "erk"}),
     *(
         Choice(f"{name}, not the same for all layers, sparse orthogonal", _SPARSE, {"scope": scope})
-        for name, scope in (("uniform+", "uniform+"), ("ERK", "erk"), ("ERK+", "erk+"))
+        for name, scope in (("uniform+", "uniform+"), ("ERK", "erk"), ("ERK+", "erk+"), ("ends", "ends"))
+    ),
+    Choice("ends, not ERK+, sparse orthogonal", _SPARSE | {"scope": "erk+"}, {"scope": "ends"}),
+    Choice(
+        "ends, not the same for all layers, magnitude by neuron, no biases (tanh)",
+        {"criterion": "magnitude", "scope": "layer", "rescale": "neuron", "sigma_b": 0.0, "activation": "tanh"},
+        {"scope": "ends"},
+    ),
+    Choice(
+        "ends, not the same for all layers, magnitude by layer, mirrored (ReLU)",
+        {"criterion": "magnitude", "scope": "layer", "rescale": "layer", "mirrored": True, "activation": "relu"},
+        {"scope": "ends"},
     ),
     *(
         Choice(
-            f"as many a layer as SBP in 20 rounds keeps, not ERK+, sparse orthogonal, depth {depth}",
-            _SPARSE | {"scope": "erk+", "criterion": "magnitude", "depth": depth},
+            f"as many a layer as SBP in 20 rounds keeps, not ends, sparse orthogonal, depth {depth}",
+            _SPARSE | {"scope": "ends", "criterion": "magnitude", "depth": depth},
             {"scope": "global", "criterion": "snip", "rounds": 20, "rescale_between": "neuron"},
         )
         for depth in (30, 50, 100)

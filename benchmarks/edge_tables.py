@@ -101,12 +101,14 @@ _ON_DIGITS = {
     "uniform+": f"{_OURS}, uniform+",
     "ERK": f"{_OURS}, ERK+",
     "ERK+": f"{_OURS}, ERK+",
+    "ends": f"{_OURS}, ends",
     _BY_DATA: f"{_OURS}, shares of snip",
 }
 _ON_MNIST = {
     "layer": _OURS,
     "ERK": f"{_OURS}, ERK",
     "ERK+": f"{_OURS}, ERK+",
+    "ends": f"{_OURS}, ends",
     _BY_DATA: f"{_OURS}, shares of SBP",
 }
 _ON_VCNN = {
@@ -114,6 +116,7 @@ _ON_VCNN = {
     "ERK": f"{_OURS}, ERK+",
     "ERK+": f"{_OURS}, ERK+",
     "IGQ": f"{_OURS}, IGQ",
+    "ends": f"{_OURS}, ends",
     _BY_DATA: f"{_OURS}, shares of SBP",
 }
 _ON_VGG = {
@@ -121,6 +124,7 @@ _ON_VGG = {
     "uniform+": f"{_OURS}, uniform+, layer",
     "ERK": f"{_OURS}, ERK, layer",
     "ERK+": f"{_OURS}, ERK, layer",
+    "ends": f"{_OURS}, ends, layer",
     _BY_DATA: f"{_OURS}, shares of SBP, layer",
 }
 
@@ -182,7 +186,7 @@ def entries(file: Path, having: Mapping[str, str]) -> list[Entry]:
 
 def shared(places: Sequence[Place]) -> tuple[list[str], list[list[str]]]:
     """A line for each rule by which weights are shared out among sparse orthogonal layers, a column for each place."""
-    rules = ("layer", "uniform+", "ERK", "ERK+", "IGQ", _BY_DATA)
+    rules = ("layer", "uniform+", "ERK", "ERK+", "IGQ", _BY_DATA, "ends")
     lines = [[rule] for rule in rules]
     for one in places:
         file = PROJECT / "results" / one.study / f"{one.study}.csv"

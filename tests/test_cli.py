@@ -335,7 +335,7 @@ def test_results_that_cannot_be_shown_are_one_line(text, message, tmp_path, caps
         (["run", "--sparsty", "0.9"], "unknown setting 'sparsty'; did you mean 'sparsity'"),
         (
             ["run", "--scope", "erkk"],
-            r"unknown scope 'erkk': expected one of erk, erk\+, global, igq, layer, uniform\+;",
+            r"unknown scope 'erkk': expected one of ends, erk, erk\+, global, igq, layer, uniform\+;",
         ),
         (["run", "--model", "resnt32"], "unknown model 'resnt32'; did you mean 'resnet32'"),
         (["run", "--model", "resnet33"], "33"),

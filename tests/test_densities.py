@@ -46,8 +46,7 @@ def bounds(rule, shapes, room, keep):
     if rule == "ends":
         total = sum(math.prod(shape) for shape in shapes.values())
         first, last = (Fraction(math.prod(shapes[names[end]]), total) for end in (0, -1))
-        root = Fraction(math.sqrt(first)) if first < Fraction(1, 4) else max(first, Fraction(1, 2))
-        least[names[0]] = min(Fraction(room[names[0]]), root * keep)
+        least[names[0]] = min(Fraction(room[names[0]]), max(first, Fraction(3, 10)) * keep)
         cap = max(last, Fraction(1, 4)) * keep
         most[names[-1]] = min(room[names[-1]], max(cap, Fraction(keep - sum(room[n] for n in names[:-1]))))
     return least, most
@@ -190,6 +189,39 @@ def test_the_first_layer_is_never_sparser_than_the_whole_by_erk_plus(wide, same)
     for name in left:  # the others are by ERK
         share = (keep - found["first"]) * sum(shapes[name]) / sum(sum(shapes[n]) for n in left)
         assert abs(found[name] - share) < 1
+
+
+@pytest.mark.parametrize(
+    "shapes, first, last",
+    [
+        pytest.param({"first": (100, 64), "a": (100, 100), "b": (100, 100), "last": (10, 100)}, 0.3, None, id="few-inputs"),
+        pytest.param({"first": (300, 784), "a": (100, 300), "last": (10, 100)}, 235_200 / 266_200, None, id="many-inputs"),
+        pytest.param({"first": (2, 1, 3, 3), "a": (16, 2, 3, 3), "b": (16, 16, 3, 3), "last": (10, 784)}, None, 7840 / 10450,
+                     id="small-first-and-most-in-the-last"),
+        pytest.param({"first": (64, 9), "a": (64, 64, 3, 3), "b": (64, 64, 3, 3), "last": (10, 784)}, 0.3, 0.25,
+                     id="last-capped"),
+    ],
+)  # fmt: skip
+def test_ends_bounds_what_the_first_and_the_last_layer_keep(shapes, first, last):
+    sizes = sizes_of(shapes)
+    keep = round(0.02 * sum(sizes.values()))
+    plain, found = counts("erk", shapes, keep, sizes), counts("ends", shapes, keep, sizes)
+    assert sum(found.values()) == keep
+    assert abs(found["first"] - (sizes["first"] if first is None else first * keep)) <= 1
+    assert plain["first"] < found["first"]
+    if last is not None:
+        assert abs(found["last"] - last * keep) <= 1
+        assert plain["last"] > found["last"]
+    inner = [name for name in shapes if name not in ("first", "last")]
+    each = {name: found[name] / sum(shapes[name]) for name in inner}
+    assert max(each.values()) - min(each.values()) <= 1.01 / min(sum(shapes[name]) for name in inner)
+
+
+@pytest.mark.parametrize("within", [0, 10])
+def test_where_the_others_have_no_room_the_last_layer_keeps_more_by_ends(within):
+    shapes = {"first": (10, 10), "a": (20, 20), "last": (10, 400)}
+    found = counts("ends", shapes, 1000, {"first": within, "a": within, "last": 4000})
+    assert found == {"first": within, "a": within, "last": 1000 - 2 * within}
 
 
 def test_a_grouped_convolution_has_the_erk_share_of_its_own_tensor():

@@ -14,8 +14,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 Scope = str | Mapping[str, float]
 
-# Of all that is kept, by `ends`; layers that are larger than that keep their own share of the weights.
-_FIRST_AT_MOST, _LAST_AT_MOST = Fraction(1, 2), Fraction(1, 4)
+# Of all that is kept, by `ends`, where the layer's share of all weights is no larger (docs/edge.md has the measurements).
+_FIRST_AT_LEAST, _LAST_AT_MOST = Fraction(3, 10), Fraction(1, 4)
 
 RULES = ("layer", "uniform", "uniform+", "erk", "erk+", "ends", "igq")
 
@@ -84,11 +84,11 @@ def counts(rule: str, shapes: Shapes, keep: int, room: Counts) -> dict[str, int]
     - `"erk+"`: the same, but the first layer has at least the density of the whole. Where it reads many inputs, ERK
       leaves it fewer weights than any other layer, and deep networks that are sparse and orthogonal from the start
       lose by that (docs/edge.md).
-    - `"ends"`: ERK between the ends. Of all that is kept the first layer has at least √f, where it has the share f of
-      all weights, up to a half, or f where that is more: it is the only one that sees the inputs, and what it does not
-      read is lost to all that follow. The last layer has at most a quarter, or its own share of all weights: where it
-      reads many numbers, ERK would take them from the layers before it. Best for networks that are sparse and
-      orthogonal from the start (docs/edge.md).
+    - `"ends"`: ERK between the ends. Of all that is kept the first layer has at least 30 %, or all its weights: it is
+      the only one that sees the inputs, and what it does not read is lost to all that follow. The last layer has at
+      most 25 %: where it reads many numbers, ERK would take them from the layers before it. An end that has a larger
+      share of all weights keeps at least, or at most, that share. Best for networks that are sparse and orthogonal from
+      the start (docs/edge.md).
     - `"igq"`: Ideal Gas Quotas, densities 1 / (1 + F n) with one F for all layers (Vysogorets, Kempe, "Connectivity
       Matters: Neural Network Pruning Through the Lens of Effective Sparsity", 2023).
 
@@ -117,7 +117,7 @@ def counts(rule: str, shapes: Shapes, keep: int, room: Counts) -> dict[str, int]
         uniform+ {'conv': 216, 'wide': 256, 'fc': 128}
         erk {'conv': 45, 'wide': 359, 'fc': 196}
         erk+ {'conv': 45, 'wide': 359, 'fc': 196}
-        ends {'conv': 119, 'wide': 331, 'fc': 150}
+        ends {'conv': 180, 'wide': 272, 'fc': 148}
         igq {'conv': 124, 'wide': 275, 'fc': 201}
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
@@ -134,8 +134,7 @@ def counts(rule: str, shapes: Shapes, keep: int, room: Counts) -> dict[str, int]
         least[first] = min(most[first], keep * _share(first, sizes))
     elif rule == "ends" and keep:
         first, last = next(iter(shapes)), next(reversed(shapes))
-        own = _share(first, sizes)
-        least[first] = min(most[first], keep * max(own, min(Fraction(math.sqrt(own)), _FIRST_AT_MOST)))
+        least[first] = min(most[first], keep * max(_share(first, sizes), _FIRST_AT_LEAST))
         elsewhere = sum(room.values()) - room[last]
         most[last] = min(most[last], max(keep * max(_share(last, sizes), _LAST_AT_MOST), Fraction(keep - elsewhere)))
     return _whole(_proportional(parts, keep, least, most), keep, room)

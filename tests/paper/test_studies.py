@@ -81,7 +81,7 @@ def test_the_edge_study_begins_with_the_places_of_the_first_table_one_seed_over_
     first = [of_table(c) for c in cells if c.recipe.seed == 0]
     assert first == sorted(first, reverse=True)
     assert {c.row for c in cells if of_table(c)} > set(list(grid.rows)[:39])
-    assert [c.row.split(",")[0] for c in cells[:13]] == ["sparse orthogonal"] * 12 + ["snip"]
+    assert [c.row.split(",")[0] for c in cells[:16]] == ["sparse orthogonal"] * 15 + ["snip"]
     seeds = [c.recipe.seed for c in cells[: len(cells) // 5]]
     assert list(dict.fromkeys(seeds)) == [0, 1, 2, 3, 4]  # further seeds of these places, before the other places
 

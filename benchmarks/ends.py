@@ -1,0 +1,164 @@
+"""How much should the first and the last layer keep? Networks that are sparse and orthogonal from the start.
+
+    python benchmarks/ends.py [--seeds 3] [--write]
+
+The rule `ends` gives the first layer much of all that is kept, and the last not too much (`pruneinit.densities.counts`).
+Here they get one share after another, the layers between what is left by ERK, on digits, MNIST and small V-CNNs, trained as in the studies `edge`, `edge-mnist` and `edge-vcnn`, by seeds that the
+rule was not found on. Writes `results/ends.json` and two tables of `docs/edge.md`. Half an hour on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from documents import parse, put_table, write_results
+
+from pruneinit import Magnitude, models, prunable, prune, sparse_orthogonal_, sparsify_
+from pruneinit.data import load
+from pruneinit.densities import counts
+from pruneinit.experiments.prepare import held_out
+from pruneinit.experiments.recipe import Recipe
+from pruneinit.paper import study
+from pruneinit.seeds import derived
+from pruneinit.train import Training, train_side_by_side
+
+FIRST_SEED = 2
+
+
+@dataclass(frozen=True)
+class Place:
+    """What is trained.
+
+    Attributes:
+        study: Whose data and training it has.
+        model: The network, of the study's width.
+        rates: The two of the study's learning rates at which sparse orthogonal networks are best.
+    """
+
+    study: str
+    model: str
+    activation: str
+    depth: int
+    sparsity: float
+    rates: tuple[float, float]
+
+    def __str__(self) -> str:
+        name = {"edge": "digits", "edge-mnist": "MNIST", "edge-vcnn": "V-CNN"}[self.study]
+        return f"{name}, {self.activation}, depth {self.depth}, {100 * self.sparsity:g} %"
+
+
+FIRST = (
+    *(Place("edge", "mlp", "relu", depth, 0.99, (0.01, 0.003)) for depth in (30, 50, 100)),
+    Place("edge", "mlp", "tanh", 50, 0.99, (0.01, 0.003)),
+    Place("edge-mnist", "mlp", "relu", 50, 0.95, (0.03, 0.01)),
+    Place("edge-mnist", "mlp", "tanh", 50, 0.95, (0.03, 0.01)),
+    Place("edge-vcnn", "vcnn-2", "relu", 10, 0.95, (0.1, 0.03)),
+)
+LAST = tuple(Place("edge-vcnn", "vcnn-2", activation, 10, 0.95, (0.1, 0.03)) for activation in ("relu", "tanh"))
+FIRST_SHARES = (None, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+LAST_SHARES = (None, 0.4, 0.3, 0.2, 0.1, 0.05)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments, commit = parse(parser)
+    torch.set_num_threads(1)
+    seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)
+    found: dict[str, list[dict[str, Any]]] = {}
+    said = (
+        f"Test accuracy in percent, mean ± standard deviation over {arguments.seeds} seeds that the rule was not found "
+        "on, each at the better of two learning rates on held-out images. "
+    )
+    tables = {
+        "first layer": (FIRST, FIRST_SHARES, "first", "f is the first layer's share of all weights, others by ERK."),
+        "last layer": (LAST, LAST_SHARES, "last", "f is the last layer's share of all weights; the first has what `ends` gives it."),
+    }
+    for name, (places, shares, end, note) in tables.items():
+        rows = []
+        for place in places:
+            columns = []
+            for share in (*shares, "rule"):
+                networks = [measured(place, end, share, seed) for seed in seeds]
+                found.setdefault(f"{place}, {end}", []).append({"share": share, "networks": networks})
+                columns.append(told(networks))
+            rows.append([str(place), *of_rule(place, end), *columns])
+            print(*rows[-1], sep=" | ", flush=True)
+        header = ("network", "f", "by the rule", "by ERK", *(f"{100 * share:g} %" for share in shares if share), "ends")
+        put_table("edge.md", header, rows, said + note, commit, name)
+    write_results("ends", {"places": found}, commit)
+
+
+def kept(place: Place, end: str, share: float | str | None) -> dict[str, int]:
+    """How many weights each layer keeps where one end has a share of all that is kept.
+
+    Args:
+        share: Of the first layer, or at most of the last; "rule" for all by `ends`, None by ERK.
+    """
+    shapes = {name: one.shape for name, one in prunable(build(place)).items()}
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    keep = round((1 - place.sparsity) * sum(sizes.values()))
+    if share == "rule":
+        return counts("ends", shapes, keep, sizes)
+    first, last = next(iter(shapes)), next(reversed(shapes))
+    fixed: dict[str, int] = {}
+    if end == "last":
+        fixed[first] = counts("ends", shapes, keep, sizes)[first]
+    if isinstance(share, float):
+        fixed |= {first if end == "first" else last: round(keep * share)}
+    fixed = {name: min(sizes[name], number) for name, number in fixed.items()}
+    free = {name: shape for name, shape in shapes.items() if name not in fixed}
+    found = counts("erk", free, keep - sum(fixed.values()), sizes) | fixed
+    return {name: found[name] for name in shapes}
+
+
+def of_rule(place: Place, end: str) -> tuple[str, str]:
+    """An end's share of all weights, and of all that is kept by `ends`."""
+    sizes = {name: one.numel for name, one in prunable(build(place)).items()}
+    own = kept(place, end, "rule")
+    name = next(iter(sizes)) if end == "first" else next(reversed(sizes))
+    return f"{100 * sizes[name] / sum(sizes.values()):.2g} %", f"{100 * own[name] / sum(own.values()):.2g} %"
+
+
+def build(place: Place) -> torch.nn.Module:
+    """The network, of the width of its study."""
+    recipe = study(place.study).grid("small").recipe
+    shape = (1, 8, 8) if place.study == "edge" else (1, 28, 28)
+    return models.build(
+        place.model, input_shape=shape, classes=10, depth=place.depth, width=recipe.get("width", 100),
+        activation=place.activation,
+    )  # fmt: skip
+
+
+def measured(place: Place, end: str, share: float | str | None, seed: int) -> dict[str, Any]:
+    """A network trained at each rate: its accuracy at the better one."""
+    settings = study(place.study).grid("small").recipe
+    data: Mapping[str, Any] = {name: settings[name] for name in ("validation", "train_images") if name in settings}
+    dataset = held_out(Recipe(seed=seed, **data), load(settings["data"]))
+    model = build(place)
+    numbers, weights = kept(place, end, share), prunable(model)
+    densities = {name: number / weights[name].numel for name, number in numbers.items()}
+    generator = torch.Generator().manual_seed(derived("weights", seed))
+    sparse_orthogonal_(model, place.activation, scope=densities, sigma_b=0.0, generator=generator)
+    sparsify_(model, prune(model, Magnitude(), sparsity=None, scope=densities))
+    trainings = [Training(**{**settings["training"], "lr": rate}) for rate in place.rates]
+    records = train_side_by_side([copy.deepcopy(model) for _ in trainings], dataset, trainings, seed=seed)
+    best = max((one[-1] for one in records), key=lambda epoch: epoch.validation_accuracy or 0.0)
+    return {"seed": seed, "kept": list(numbers.values()), "accuracy": best.test_accuracy}
+
+
+def told(networks: Sequence[Mapping[str, Any]]) -> str:
+    """Test accuracy in percent over the seeds."""
+    values = [100 * (one["accuracy"] or 0.0) for one in networks]
+    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values) if len(values) > 1 else 0.0:.1f}"
+
+
+if __name__ == "__main__":
+    main()
