@@ -2,9 +2,10 @@
 
     python benchmarks/ends.py [--seeds 3] [--write]
 
-The rule `ends` gives the first layer much of all that is kept, and the last not too much (`pruneinit.densities.counts`).
-Here they get one share after another, the layers between what is left by ERK, on digits, MNIST and small V-CNNs, trained as in the studies `edge`, `edge-mnist` and `edge-vcnn`, by seeds that the
-rule was not found on. Writes `results/ends.json` and two tables of `docs/edge.md`. Half an hour on one core.
+The rule `ends` gives the first layer much of all that is kept, and the last not too much
+(`pruneinit.densities.counts`). Here they get one share after another, the layers between what is left by ERK, on digits,
+MNIST and small V-CNNs, trained as in the studies `edge`, `edge-mnist` and `edge-vcnn`, by seeds that the rule was not
+found on. Writes `results/ends.json` and two tables of `docs/edge.md`. Half an hour on one core.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pruneinit.experiments.prepare import held_out
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.paper import study
 from pruneinit.seeds import derived
-from pruneinit.train import Training, train_side_by_side
+from pruneinit.train import Training, stackable, train, train_side_by_side
 
 FIRST_SEED = 2
 
@@ -79,7 +80,12 @@ def main() -> None:
     )
     tables = {
         "first layer": (FIRST, FIRST_SHARES, "first", "f is the first layer's share of all weights, others by ERK."),
-        "last layer": (LAST, LAST_SHARES, "last", "f is the last layer's share of all weights; the first has what `ends` gives it."),
+        "last layer": (
+            LAST,
+            LAST_SHARES,
+            "last",
+            "f is the last layer's share of all weights; the first has what `ends` gives it.",
+        ),
     }
     for name, (places, shares, end, note) in tables.items():
         rows = []
@@ -100,7 +106,9 @@ def kept(place: Place, end: str, share: float | str | None) -> dict[str, int]:
     """How many weights each layer keeps where one end has a share of all that is kept.
 
     Args:
-        share: Of the first layer, or at most of the last; "rule" for all by `ends`, None by ERK.
+        place: Which network.
+        end: "first" or "last".
+        share: Of that layer; "rule" for all by `ends`, None by ERK.
     """
     shapes = {name: one.shape for name, one in prunable(build(place)).items()}
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
@@ -149,7 +157,11 @@ def measured(place: Place, end: str, share: float | str | None, seed: int) -> di
     sparse_orthogonal_(model, place.activation, scope=densities, sigma_b=0.0, generator=generator)
     sparsify_(model, prune(model, Magnitude(), sparsity=None, scope=densities))
     trainings = [Training(**{**settings["training"], "lr": rate}) for rate in place.rates]
-    records = train_side_by_side([copy.deepcopy(model) for _ in trainings], dataset, trainings, seed=seed)
+    copies = [copy.deepcopy(model) for _ in trainings]
+    if stackable(copies, trainings):
+        records = train_side_by_side(copies, dataset, trainings, seed=seed)
+    else:
+        records = [[*train(one, dataset, how, seed=seed)] for one, how in zip(copies, trainings, strict=True)]
     best = max((one[-1] for one in records), key=lambda epoch: epoch.validation_accuracy or 0.0)
     return {"seed": seed, "kept": list(numbers.values()), "accuracy": best.test_accuracy}
 

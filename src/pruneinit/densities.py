@@ -14,7 +14,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 Scope = str | Mapping[str, float]
 
-# Of all that is kept, by `ends`, where the layer's share of all weights is no larger (docs/edge.md has the measurements).
+# Of all that is kept, by `ends`, where the layer's share of all weights is no larger: measured in docs/edge.md.
 _FIRST_AT_LEAST, _LAST_AT_MOST = Fraction(3, 10), Fraction(1, 4)
 
 RULES = ("layer", "uniform", "uniform+", "erk", "erk+", "ends", "igq")
