@@ -3,7 +3,7 @@
     python benchmarks/ends.py [--seeds 3] [--write]
 
 The rule `ends` gives the first layer much of all that is kept, and the last not too much
-(`pruneinit.densities.counts`). Here they get one share after another, the layers between what is left by ERK, on digits,
+(`pruneinit.densities.counts`). Here they get one share after another, and the layers between what is left, on digits,
 MNIST and small V-CNNs, trained as in the studies `edge`, `edge-mnist` and `edge-vcnn`, by seeds that the rule was not
 found on. Writes `results/ends.json` and two tables of `docs/edge.md`. Half an hour on one core.
 """
