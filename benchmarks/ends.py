@@ -4,8 +4,9 @@
 
 The rule `ends` gives the first layer much of all that is kept, and the last not too much
 (`pruneinit.densities.counts`). Here they get one share after another, and the layers between what is left, on digits,
-MNIST and small V-CNNs, trained as in the studies `edge`, `edge-mnist` and `edge-vcnn`, by seeds that the rule was not
-found on. Writes `results/ends.json` and two tables of `docs/edge.md`. Half an hour on one core.
+MNIST and small V-CNNs, trained as in the studies `edge`, `edge-mnist` and `edge-vcnn`. The rule's two numbers were chosen
+by these tables; the studies have other seeds and networks. Writes `results/ends.json` and two tables of `docs/edge.md`.
+Half an hour on one core.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def main() -> None:
     seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)
     found: dict[str, list[dict[str, Any]]] = {}
     said = (
-        f"Test accuracy in percent, mean ± standard deviation over {arguments.seeds} seeds that the rule was not found "
-        "on, each at the better of two learning rates on held-out images. "
+        f"Test accuracy in percent, mean ± standard deviation over {arguments.seeds} seeds, each at the better of two "
+        "learning rates on held-out images. "
     )
     tables = {
         "first layer": (FIRST, FIRST_SHARES, "first", "f is the first layer's share of all weights, others by ERK."),

@@ -58,7 +58,7 @@ def grid() -> Grid:
         settings: tuple[Mapping[str, Any], ...] = (
             {**dense, "init": "edge"},
             {**dense, "init": "orthogonal", **({"mirrored": True} if activation == "relu" else {"sigma_b": 0.0})},
-            {**at, "width": WIDTH, "init": "sparse_orthogonal", "criterion": "magnitude", "scope": "layer",
+            {**at, "width": WIDTH, "init": "sparse_orthogonal", "criterion": "magnitude", "scope": "ends",
              "sparsity": sparsity},
         )  # fmt: skip
         rows |= {named(way, activation, depth, sparsity): one for way, one in zip(WAYS, settings, strict=True)}

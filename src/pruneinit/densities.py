@@ -133,10 +133,10 @@ def counts(rule: str, shapes: Shapes, keep: int, room: Counts) -> dict[str, int]
         first = next(iter(shapes))
         least[first] = min(most[first], keep * _share(first, sizes))
     elif rule == "ends" and keep:
-        first, last = next(iter(shapes)), next(reversed(shapes))
+        (first, *_), (*_, last) = shapes, shapes
         least[first] = min(most[first], keep * max(_share(first, sizes), _FIRST_AT_LEAST))
-        elsewhere = sum(room.values()) - room[last]
-        most[last] = min(most[last], max(keep * max(_share(last, sizes), _LAST_AT_MOST), Fraction(keep - elsewhere)))
+        unplaced = Fraction(keep - sum(room[name] for name in shapes if name != last))
+        most[last] = min(most[last], max(keep * max(_share(last, sizes), _LAST_AT_MOST), unplaced))
     return _whole(_proportional(parts, keep, least, most), keep, room)
 
 
