@@ -317,7 +317,7 @@ def test_outputs_that_nothing_leads_to_are_counted_and_told(reached):
     found = pi.diagnose(model, [data], masks)
     assert found.outputs == Outputs(last, 10, reached)
     assert (f"Nothing leads to 3 of 10 outputs ({last})." in found.verdict) == (reached == 7)
-    assert any("scope='ends'" in one for one in found.advice) == (reached == 7)
+    assert any("scope='erk+'" in one for one in found.advice) == (reached == 7)
     assert pi.diagnose(pi.sparsify_(model, masks), [data]).outputs == found.outputs
 
 
@@ -342,13 +342,13 @@ def test_outputs_are_those_of_a_layer_only_where_it_ends_the_model(kind, name, e
     assert found.outputs == (None if expected is None else Outputs(name, *expected))
 
 
-def test_another_scope_is_not_advised_where_it_would_not_help():
+def test_erk_plus_is_not_advised_where_it_would_not_help():
     model, data = mlp([16, 20, 10], "tanh", 1.0, 0.0, 0), batch(16, 32, 10, 0)
     found = pi.diagnose(model, [data], without_rows(model, {list(pi.prunable(model))[-1]: 7}))
     first, last = found.layers
     more = replace(found, layers=(replace(first, kept=first.total // 8), last))
     assert "Nothing leads to 3" in more.verdict
-    assert not any("ends" in one for one in more.advice)
+    assert not any("erk+" in one for one in more.advice)
 
 
 def test_a_transposed_layer_is_scarce_by_its_own_outputs():

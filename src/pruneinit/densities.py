@@ -87,10 +87,13 @@ def counts(rule: str, shapes: Shapes, keep: int, room: Counts) -> dict[str, int]
     - `"ends"`: ERK between the ends. Of all that is kept the first layer has at least 30 %, or all its weights: it is
       the only one that sees the inputs, and what it does not read is lost to all that follow. The last layer has at
       most 25 %: where it reads many numbers, ERK would take them from the layers before it. An end that has a larger
-      share of all weights keeps at least, or at most, that share. Best for networks that are sparse and orthogonal from
-      the start (docs/edge.md).
+      share of all weights keeps at least, or at most, that share, and the last also what the others have no room for.
+      Best for networks that are sparse and orthogonal from the start (docs/edge.md).
     - `"igq"`: Ideal Gas Quotas, densities 1 / (1 + F n) with one F for all layers (Vysogorets, Kempe, "Connectivity
       Matters: Neural Network Pruning Through the Lens of Effective Sparsity", 2023).
+
+    The first and the last layer are those of `shapes`: of a model, the first and the last of the weights that are pruned,
+    in the order in which it lists them.
 
     A layer that would get more than it has room for is filled, and the others share what is left by the same rule.
     Fractions go to the largest remainders, equal ones to the layer that is listed first, so that every layer is within

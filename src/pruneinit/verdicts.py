@@ -82,8 +82,8 @@ def advice(found: Findings) -> tuple[str, ...]:
         )
     elif found.empty or found.scarce:
         lines.append(_starved(found))
-    if not found.empty and not found.scarce and _unreached(found) and _keeps_more_by_rule(found):
-        lines.append("Let the last layer keep more, so that all outputs are reached: prune(..., scope='ends').")
+    if not found.empty and not found.scarce and _unreached(found) and _keeps_more_by_erk(found):
+        lines.append("Let the last layer keep more, so that more outputs can be reached: prune(..., scope='erk+').")
     if not off and not found.empty and trains(found, BY_NEURON):
         lines.append(
             "Rescale the survivors by neuron, rescale_(model, batches, masks=masks, method='neuron'): of the labels of "
@@ -157,11 +157,11 @@ def _unreached(found: Findings) -> list[str]:
     return [f"Nothing leads to {last.number - last.reached:,} of {last.number:,} outputs ({last.name})."]
 
 
-def _keeps_more_by_rule(found: Findings) -> bool:
-    """Whether the layer of the outputs would keep more by the scope `ends`."""
+def _keeps_more_by_erk(found: Findings) -> bool:
+    """Whether the layer of the outputs would keep more by ERK+."""
     kept = {layer.name: layer.kept for layer in found.layers}
     sizes = {layer.name: layer.total for layer in found.layers}
-    shares = counts("ends", {layer.name: layer.shape for layer in found.layers}, sum(kept.values()), sizes)
+    shares = counts("erk+", {layer.name: layer.shape for layer in found.layers}, sum(kept.values()), sizes)
     return found.outputs is not None and shares[found.outputs.name] > kept[found.outputs.name]
 
 
