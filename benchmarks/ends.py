@@ -4,9 +4,9 @@
 
 The rule `ends` gives the first layer much of all that is kept, and the last not too much
 (`pruneinit.densities.counts`). Here they get one share after another, and the layers between what is left, on digits,
-MNIST and small V-CNNs, trained as in the studies `edge`, `edge-mnist` and `edge-vcnn`. The rule's two numbers were chosen
-by these tables; the studies have other seeds and networks. Writes `results/ends.json` and two tables of `docs/edge.md`.
-Half an hour on one core.
+MNIST and small V-CNNs, trained as in the studies `edge`, `edge-mnist` and `edge-vcnn`. The rule's two numbers were
+chosen by these tables; the studies have other seeds and networks. Writes `results/ends.json` and two tables of
+`docs/edge.md`. Half an hour on one core.
 """
 
 from __future__ import annotations

@@ -92,8 +92,8 @@ def counts(rule: str, shapes: Shapes, keep: int, room: Counts) -> dict[str, int]
     - `"igq"`: Ideal Gas Quotas, densities 1 / (1 + F n) with one F for all layers (Vysogorets, Kempe, "Connectivity
       Matters: Neural Network Pruning Through the Lens of Effective Sparsity", 2023).
 
-    The first and the last layer are those of `shapes`: of a model, the first and the last of the weights that are pruned,
-    in the order in which it lists them.
+    The first and the last layer are those of `shapes`: of the weights to prune, those that the model lists first and
+    last.
 
     A layer that would get more than it has room for is filled, and the others share what is left by the same rule.
     Fractions go to the largest remainders, equal ones to the layer that is listed first, so that every layer is within

@@ -66,8 +66,8 @@ def sparse_orthogonal_(
             entries than its rows, some rows are empty.
         scope: How it is shared out: `"layer"`, `"uniform+"`, `"erk"`, `"erk+"`, `"ends"` or `"igq"`, or densities by
             the names of weights, as in `select`. By the same density for all, the last layer of a very sparse network
-            does not lead to every class; by it and by ERK, the first reads too little of the inputs (docs/edge.md). First and
-            last are those that the model lists first and last.
+            does not lead to every class; by it and by ERK, the first reads too little of the inputs (docs/edge.md). The
+            first and the last are those that the model lists first and last.
         degree: How many entries a hidden neuron has at least, on average over its layer; 0 uses all neurons. Mirrored
             neurons share theirs; those of wide layers between narrow ones have twice as many. At least as many neurons
             are used as the model has outputs.
