@@ -82,6 +82,15 @@ def test_magnitude_removes_zeros_alone(scope):
     torch.testing.assert_close(sparsify_(network_like(model), masks)(x), model(x))
 
 
+def test_by_ends_a_very_sparse_network_reads_every_input_and_by_erk_it_does_not():
+    read = {}
+    for scope in ("erk", "ends"):
+        model = network(depth=50, width=100, activation="relu", inputs=64, classes=10)
+        first = next(iter(weights(sparse_orthogonal_(model, sparsity=0.99, scope=scope, generator=seed())).values()))
+        read[scope] = (int((first != 0).any(1).sum()), int((first != 0).any(0).sum()))
+    assert read == {"erk": (20, 40), "ends": (20, 64)}  # neurons that are used, and pixels
+
+
 def test_a_mirrored_layer_that_keeps_too_few_entries_for_its_halves_is_refused():
     model = network(depth=6, width=40, activation="relu")
     with pytest.raises(InputError, match=r"leaves 1 of 480 entries to fc1.*halves are mirrored: take a lower sparsity"):
