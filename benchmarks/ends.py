@@ -164,7 +164,8 @@ def measured(place: Place, end: str, share: float | str | None, seed: int) -> di
     else:
         records = [[*train(one, dataset, how, seed=seed)] for one, how in zip(copies, trainings, strict=True)]
     best = max((one[-1] for one in records), key=lambda epoch: epoch.validation_accuracy or 0.0)
-    return {"seed": seed, "kept": list(numbers.values()), "accuracy": best.test_accuracy}
+    first, *_, last = numbers.values()
+    return {"seed": seed, "first": first, "last": last, "kept": sum(numbers.values()), "accuracy": best.test_accuracy}
 
 
 def told(networks: Sequence[Mapping[str, Any]]) -> str:
