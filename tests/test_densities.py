@@ -45,9 +45,11 @@ def bounds(rule, shapes, room, keep):
     most = dict(room)
     if rule == "ends":
         total = sum(math.prod(shape) for shape in shapes.values())
-        first, last = (Fraction(math.prod(shapes[names[end]]), total) for end in (0, -1))
+        first = Fraction(math.prod(shapes[names[0]]), total)
         least[names[0]] = min(Fraction(room[names[0]]), max(first, Fraction(3, 10)) * keep)
-        cap = max(last, Fraction(1, 4)) * keep
+        # a weight each for the outputs between, five for those of the last layer
+        asked = sum(shapes[name][0] for name in names[1:-1]) + 5 * shapes[names[-1]][0]
+        cap = max(Fraction(keep, 4), (keep - least[names[0]]) * 5 * shapes[names[-1]][0] / asked)
         most[names[-1]] = min(room[names[-1]], max(cap, Fraction(keep - sum(room[n] for n in names[:-1]))))
     return least, most
 
@@ -192,24 +194,25 @@ def test_the_first_layer_is_never_sparser_than_the_whole_by_erk_plus(wide, same)
 
 
 @pytest.mark.parametrize(
-    "shapes, first, last",
+    "shapes, first, last_of_left",
     [
         ({"first": (100, 64), "a": (100, 100), "b": (100, 100), "last": (10, 100)}, 0.3, None),
         ({"first": (300, 784), "a": (100, 300), "last": (10, 100)}, 235_200 / 266_200, None),
-        ({"first": (2, 1, 3, 3), "a": (16, 2, 3, 3), "b": (16, 16, 3, 3), "last": (10, 784)}, None, 7840 / 10450),
-        ({"first": (64, 9), "a": (64, 64, 3, 3), "b": (64, 64, 3, 3), "last": (10, 784)}, 0.3, 0.25),
+        ({"first": (2, 1, 3, 3), "a": (16, 2, 3, 3), "b": (16, 16, 3, 3), "last": (10, 784)}, None, 50 / 82),
+        ({"first": (64, 9), "a": (64, 64, 3, 3), "b": (64, 64, 3, 3), "last": (10, 784)}, 0.3, 0.25 / 0.7),
+        ({"first": (64, 9), "a": (64, 64, 3, 3), "b": (64, 64, 3, 3), "last": (100, 1568)}, None, 500 / 628),
     ],
-    ids=["few-inputs", "many-inputs", "small-first-and-most-in-the-last", "both-ends"],
+    ids=["few-inputs", "many-inputs", "narrow-between", "both-ends", "many-classes"],
 )
-def test_ends_bounds_what_the_first_and_the_last_layer_keep(shapes, first, last):
+def test_ends_bounds_what_the_first_and_the_last_layer_keep(shapes, first, last_of_left):
     sizes = sizes_of(shapes)
     keep = round(0.02 * sum(sizes.values()))
     plain, found = counts("erk", shapes, keep, sizes), counts("ends", shapes, keep, sizes)
     assert sum(found.values()) == keep
     assert abs(found["first"] - (sizes["first"] if first is None else first * keep)) <= 1
     assert plain["first"] < found["first"]
-    if last is not None:
-        assert abs(found["last"] - last * keep) <= 1
+    if last_of_left is not None:
+        assert abs(found["last"] - last_of_left * (keep - found["first"])) <= 1
         assert plain["last"] > found["last"]
     inner = [name for name in shapes if name not in ("first", "last")]
     each = {name: found[name] / sum(shapes[name]) for name in inner}

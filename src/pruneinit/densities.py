@@ -14,8 +14,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 Scope = str | Mapping[str, float]
 
-# Of all that is kept, by `ends`, where the layer's share of all weights is no larger: measured in docs/edge.md.
+# Of all that is kept, by `ends`; and what an output of the last layer may have, beside one between the ends. All three
+# are measured in docs/edge.md.
 _FIRST_AT_LEAST, _LAST_AT_MOST = Fraction(3, 10), Fraction(1, 4)
+_TIMES_AS_MANY = 5
 
 RULES = ("layer", "uniform", "uniform+", "erk", "erk+", "ends", "igq")
 
@@ -84,10 +86,11 @@ def counts(rule: str, shapes: Shapes, keep: int, room: Counts) -> dict[str, int]
     - `"erk+"`: the same, but the first layer has at least the density of the whole. Where it reads many inputs, ERK
       leaves it fewer weights than any other layer, and deep networks that are sparse and orthogonal from the start
       lose by that (docs/edge.md).
-    - `"ends"`: ERK between the ends. Of all that is kept the first layer has at least 30 %, or all its weights: it is
-      the only one that sees the inputs, and what it does not read is lost to all that follow. The last layer has at
-      most 25 %: where it reads many numbers, ERK would take them from the layers before it. An end that has a larger
-      share of all weights keeps at least, or at most, that share, and the last also what the others have no room for.
+    - `"ends"`: ERK between the ends. Of all that is kept the first layer has at least 30 %, or all its weights, or its
+      share of all weights where that is larger: it is the only one that sees the inputs, and what it does not read is
+      lost to all that follow. The last layer has at most 25 %: where it reads many numbers, ERK would take them from
+      the layers before it. Where there are many classes and few layers it has more than that, up to five times as many
+      weights an output as the layers between, or what the others have no room for.
       Best for networks that are sparse and orthogonal from the start (docs/edge.md).
     - `"igq"`: Ideal Gas Quotas, densities 1 / (1 + F n) with one F for all layers (Vysogorets, Kempe, "Connectivity
       Matters: Neural Network Pruning Through the Lens of Effective Sparsity", 2023).
@@ -138,8 +141,7 @@ def counts(rule: str, shapes: Shapes, keep: int, room: Counts) -> dict[str, int]
     elif rule == "ends" and keep:
         (first, *_), (*_, last) = shapes, shapes
         least[first] = min(most[first], keep * max(_share(first, sizes), _FIRST_AT_LEAST))
-        unplaced = Fraction(keep - sum(room[name] for name in shapes if name != last))
-        most[last] = min(most[last], max(keep * max(_share(last, sizes), _LAST_AT_MOST), unplaced))
+        most[last] = min(most[last], _most_of_last(shapes, keep, room, least[first]))
     return _whole(_proportional(parts, keep, least, most), keep, room)
 
 
@@ -177,6 +179,16 @@ def given(densities: Mapping[str, float], sizes: Counts, room: Counts) -> dict[s
 def _share(name: str, sizes: Counts) -> Fraction:
     """What a layer has of all weights."""
     return Fraction(sizes[name], sum(sizes.values()))
+
+
+def _most_of_last(shapes: Shapes, keep: int, room: Counts, of_first: Fraction) -> Fraction:
+    """What `ends` lets the last layer keep, where the first keeps `of_first`."""
+    *others, last = shapes
+    outputs = {name: (shape or (1,))[0] for name, shape in shapes.items()}
+    weighed = _TIMES_AS_MANY * outputs[last]
+    by_outputs = (keep - of_first) * Fraction(weighed, weighed + sum(outputs[name] for name in others[1:]))
+    unplaced = Fraction(keep - sum(room[name] for name in others))
+    return max(keep * _LAST_AT_MOST, by_outputs, unplaced)
 
 
 def _whole_first_and_part_of_last(shapes: Shapes, keep: int, room: Counts) -> dict[str, Fraction]:

@@ -44,12 +44,28 @@ def test_ways_of_a_plain_and_of_a_residual_network():
     assert len({r.hash for _, r in plain}) == 4
 
 
-def test_what_cannot_be_drawn_sparse_and_orthogonal_or_is_a_check_of_masks_has_three_ways():
-    odd = dataclasses.replace(COMPARED, activation="relu", width=33)
-    spoiled = dataclasses.replace(COMPARED, sanity="shuffle")
-    for recipe in (odd, spoiled):
-        assert "sparse orthogonal" not in dict(ways(recipe, load("digits")))
-    assert "sparse orthogonal" in dict(ways(dataclasses.replace(COMPARED, activation="relu"), load("digits")))
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"activation": "relu", "width": 33}, "fc1.weight has 33 outputs, which have no halves to mirror"),
+        ({"sanity": "shuffle"}, "its masks are drawn at random, so that sanity='shuffle' would check nothing"),
+    ],
+    ids=["odd-width", "check-of-masks"],
+)
+def test_where_nothing_can_be_drawn_sparse_and_orthogonal_there_are_three_ways_and_a_reason(change, reason):
+    told = []
+    found = dict(ways(dataclasses.replace(COMPARED, **change), load("digits"), told.append))
+    assert len(found) == 3
+    assert "sparse orthogonal" not in found
+    assert len(told) == 1
+    assert told[0].startswith("left out is 'sparse orthogonal': ")
+    assert reason in told[0]
+
+
+def test_nothing_is_told_where_nothing_is_left_out():
+    told = []
+    assert len(ways(dataclasses.replace(COMPARED, activation="relu"), load("digits"), told.append)) == 4
+    assert told == []
 
 
 def test_rescaling_is_what_makes_the_deep_network_train(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -18,11 +19,11 @@ def carry_out(settings: Namespace) -> None:
     """Carry out a run for each way, and write the page that sets them side by side."""
     recipe, left_out = without_chosen(recipe_of(settings), in_files(settings.config))
     console = open_console()
+    tell = partial(console.print, soft_wrap=True, highlight=False, markup=False)
     if left_out:
-        line = f"a comparison chooses for itself what the recipe says of {', '.join(left_out)}"
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        tell(f"a comparison chooses for itself what the recipe says of {', '.join(left_out)}")
     runs = []
-    for label, way in ways(recipe, load(recipe.data, settings.data_dir)):
+    for label, way in ways(recipe, load(recipe.data, settings.data_dir), tell):
         runs.append((label, run_shown(way, settings, label)))
     title = f"{recipe.model} on {recipe.data}, {100 * recipe.sparsity:.4g} % of the weights removed before training"
     page = Path(settings.out) / f"comparison-{recipe.hash}.html"

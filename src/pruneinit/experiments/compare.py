@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from torch import nn
 
 from pruneinit.data import Dataset
 from pruneinit.errors import InputError
@@ -31,19 +32,21 @@ _CHOSEN = {
 }
 
 
-def ways(recipe: Recipe, dataset: Dataset) -> list[tuple[str, Recipe]]:
+def ways(
+    recipe: Recipe, dataset: Dataset, tell: Callable[[str], object] = lambda line: None
+) -> list[tuple[str, Recipe]]:
     """The recipe with ordinary initialisation, on the Edge of Chaos, with the paper's cure on top, and with ours.
 
     The paper's cure is rescaling for plain networks, and the Stable ResNet for residual ones, which live on the Edge of
     Chaos before and after pruning and need no rescaling (Hayou et al. 2021, sections 3.3 and 4). Ours, for plain
-    networks, are layers that are sparse and orthogonal from the start, shared out by `ends` (docs/edge.md); their
-    masks are drawn at random, so that it is left out where the recipe spoils masks to check them, or they cannot be
-    drawn.
+    networks, are layers that are sparse and orthogonal from the start, shared out by `ends` (docs/edge.md). It is left
+    out where the recipe spoils masks to check them, since these are drawn at random, and where they cannot be drawn.
 
     Args:
         recipe: What all have in common. What they differ in must have its default: `init`, `sigma_w`, `residuals`,
             `rescale`, `fold`. `sigma_b` is that of the Edge of Chaos.
         dataset: Its data, on which the network is looked at for residual branches.
+        tell: Called with a sentence about what is left out, and why.
 
     Returns:
         Labels and recipes.
@@ -59,11 +62,21 @@ def ways(recipe: Recipe, dataset: Dataset) -> list[tuple[str, Recipe]]:
     if len(find_residuals(model, scoring_batch(edge, dataset)[0][:1])):
         return [*found, ("Edge of Chaos + Stable ResNet", dataclasses.replace(edge, residuals="stable"))]
     found.append(("Edge of Chaos + rescaling", dataclasses.replace(edge, rescale="layer")))
-    if recipe.sanity == "none":
-        with suppress(InputError):  # an odd width under ReLU has no halves
-            sparse_orthogonal_(model, recipe.activation, sparsity=recipe.sparsity)
-            found.append(("sparse orthogonal", dataclasses.replace(edge, **_SPARSE_ORTHOGONAL)))
-    return found
+    if reason := _no_sparse_orthogonal(recipe, model):
+        tell(f"left out is 'sparse orthogonal': {reason}")
+        return found
+    return [*found, ("sparse orthogonal", dataclasses.replace(edge, **_SPARSE_ORTHOGONAL))]
+
+
+def _no_sparse_orthogonal(recipe: Recipe, model: nn.Module) -> str:
+    """Why there is no such way; empty where there is. Draws the weights of `model`."""
+    if recipe.sanity != "none":
+        return f"its masks are drawn at random, so that sanity={recipe.sanity!r} would check nothing"
+    try:
+        sparse_orthogonal_(model, recipe.activation, sparsity=recipe.sparsity)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def without_chosen(recipe: Recipe, given: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
