@@ -382,6 +382,43 @@ def test_a_deep_plain_network_that_rescaling_does_not_save_is_told_of_the_sparse
     assert told not in " ".join(plain(3, {"pruned": 0.1, "rescaled": 0.2}).advice)
 
 
+@pytest.mark.parametrize("sparsified", [False, True], ids=["masks", "sparsified"])
+@pytest.mark.parametrize(
+    "sparsity, scope, expected",
+    [
+        (0.99, "ends", None),
+        (0.997, "ends", "take fewer weights away."),
+        (
+            0.995,
+            "layer",
+            "take fewer weights away, or draw them anew, sparse_orthogonal_(model, sparsity=0.995, scope=",
+        ),
+    ],
+    ids=["trains", "too-sparse", "badly-shared"],
+)
+def test_what_is_sparse_and_orthogonal_already_is_not_told_to_become_so(sparsity, scope, expected, sparsified):
+    model = pi.models.build("mlp", input_shape=(1, 8, 8), classes=10, depth=60, activation="relu")
+    pi.sparse_orthogonal_(model, sparsity=sparsity, scope=scope, generator=torch.Generator().manual_seed(0))
+    masks = pi.prune(model, pi.Magnitude(), sparsity=sparsity, scope=scope)
+    if sparsified:
+        pi.sparsify_(model, masks)
+    found = pi.diagnose(model, [batch(64, 32, 10, 0)], None if sparsified else masks)
+    assert found.isometric
+    assert found.trains is (expected is None)
+    assert len(found.advice) == (expected is not None)
+    for told in found.advice:
+        assert told.startswith(f"Its layers are sparse and orthogonal already: {expected}")
+
+
+def test_a_dense_orthogonal_network_and_what_pruning_leaves_of_it_are_not_sparse_and_orthogonal():
+    model = pi.models.build("mlp", input_shape=(1, 8, 8), classes=10, depth=6, activation="tanh")
+    pi.orthogonal_(model, generator=torch.Generator().manual_seed(0))
+    data = batch(64, 32, 10, 0)
+    masks = pi.prune(model, pi.Magnitude(), sparsity=0.9, scope="layer")
+    assert not pi.diagnose(model, [data]).isometric
+    assert not pi.diagnose(model, [data], masks).isometric
+
+
 def test_where_one_factor_a_layer_does_not_save_it_one_a_neuron_is_tried_and_told():
     shares = {"pruned": 0.1, "rescaled": 0.2, "by neuron": 0.9}
     found = plain(12, shares)

@@ -6,7 +6,7 @@ from torch import nn
 
 import pruneinit as pi
 from problems import IDS, PROBLEMS
-from pruneinit.isometry import find_isometry
+from pruneinit.isometry import find_isometry, orthogonal
 from pruneinit.reparametrize import stored
 from pruneinit.weights import weight
 
@@ -263,3 +263,38 @@ def test_numbers_of_numpy_are_numbers():
     given = {"gain": np.float32(0.5), "steps": np.int64(20), "tolerance": np.float32(0.25)}
     ours = pi.find_isometry(model, masks, gain=0.5, steps=20, tolerance=0.25)
     assert pi.find_isometry(model, masks, **given).weights["weight"].equal(ours.weights["weight"])
+
+
+def rotation(size, seed=0):
+    return torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(seed)))[0]
+
+
+@pytest.mark.parametrize(
+    "weight, expected",
+    [
+        (3 * rotation(8), True),
+        (rotation(300), True),
+        (rotation(8)[:, :3], True),
+        (rotation(8)[:3].reshape(3, 2, 2, 2), True),
+        (torch.cat([rotation(8)[:3], -rotation(8)[:3], torch.zeros(2, 8)]), True),
+        (torch.diag(torch.tensor([1.0, 1.0, 1.01])), False),
+        (torch.randn(8, 8, generator=torch.Generator().manual_seed(0)), False),
+        (rotation(8)[:1], False),
+        (torch.zeros(3, 3), False),
+    ],
+    ids=["scaled", "wide", "tall", "kernel", "mirrored-and-unused", "norms-differ", "gaussian", "one-row", "nothing"],
+)
+def test_a_weight_is_orthogonal_if_its_outputs_or_its_inputs_are(weight, expected):
+    assert orthogonal(weight) is expected
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("kind", ["mlp", "vcnn-2"])
+def test_what_is_drawn_sparse_and_orthogonal_is_seen_to_be_and_what_is_pruned_is_not(kind, activation):
+    model = pi.models.build(kind, input_shape=(1, 28, 28), classes=10, depth=6, width=16, activation=activation)
+    drawn = pi.sparse_orthogonal_(model, sparsity=0.8, generator=torch.Generator().manual_seed(0))
+    between = list(pi.prunable(drawn))[1:-1]
+    assert all(orthogonal(drawn.get_parameter(name)) for name in between)
+    pi.orthogonal_(model, generator=torch.Generator().manual_seed(0))
+    masks = pi.prune(model, pi.Magnitude(), sparsity=0.8, scope="ends")
+    assert not any(orthogonal(masks[name] * model.get_parameter(name)) for name in between)

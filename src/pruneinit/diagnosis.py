@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -22,6 +22,7 @@ from pruneinit.findings import Findings, Layer, Outputs
 from pruneinit.forecasting import forecast
 from pruneinit.functional import Loss, Norm, call, cross_entropy, effective_weights, scoring_mode
 from pruneinit.initialize import NORMS
+from pruneinit.isometry import orthogonal
 from pruneinit.masks import Masks, check_masks
 from pruneinit.meanfield import ActivationSpec
 from pruneinit.propagation import signals_of
@@ -194,7 +195,13 @@ def diagnose(
     outputs = None
     if loss is cross_entropy and alive is not None and seen and seen[-1] in alive:
         outputs = _outputs(model, batches[0], weights[seen[-1]], alive[seen[-1]], norm)
-    return Diagnosis(layers, stages, expected, found, branches, stable, learnable=shares, outputs=outputs)
+    isometric = bool(chosen) and "pruned" in at and _isometric([at["pruned"].weights[name] for name in order])
+    return Diagnosis(layers, stages, expected, found, branches, stable, shares, outputs, isometric)
+
+
+def _isometric(weights: Sequence[Tensor]) -> bool:
+    """Whether most weights are sparse and orthogonal at once."""
+    return 2 * sum(orthogonal(weight) and not bool(weight.all()) for weight in weights) > len(weights)
 
 
 def _outputs(model: nn.Module, batch: Any, last: Weight, alive: Tensor, norm: Norm | None) -> Outputs | None:

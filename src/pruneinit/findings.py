@@ -73,6 +73,7 @@ class Findings:
             (`tangent.learnable_share`), by stage: of the one to be trained, and each further one if those before it
             are below `LEARNS`; empty where it is not known.
         outputs: Of the model, where they are those of a linear layer; None where they are not, or are not known.
+        isometric: Whether most weights are sparse and orthogonal at once, as `sparse_orthogonal_` draws them.
         judge: The stage that the verdict is about; None for the model as it was given, with its masks.
     """
 
@@ -84,6 +85,7 @@ class Findings:
     stable: bool = False
     learnable: Mapping[str, float] = field(default_factory=dict)
     outputs: Outputs | None = None
+    isometric: bool = False
     judge: str | None = None
 
     @property

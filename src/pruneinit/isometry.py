@@ -15,6 +15,7 @@ from pruneinit.reparametrize import Scale, chain, require_ours, set_stored_, sto
 from pruneinit.survivors import chosen_masks, current_masks, survivors_of
 from pruneinit.weights import Weight, listed
 
+_ENOUGH, _CLOSE = 256, 1e-3  # rows to look at, and how close their products are to 0 or 1
 _HISTORY = 20  # of L-BFGS: more than its usual 10, since the sparsest layers converge slowly
 
 
@@ -51,6 +52,32 @@ class Isometry:
             distances = f"{self.objective_before[name]:<8.4g}  {self.objective_after[name]:<8.4g}"
             lines.append(f"{name:<{width}}  {values}  {distances:<19}  {self.steps[name]}")
         return "\n".join(lines)
+
+
+def orthogonal(weight: Tensor) -> bool:
+    """Whether the outputs of a weight, or its inputs where these are fewer, are orthogonal and of one norm.
+
+    Some may have no entries, and two may be the same but for their sign, as mirrored halves are. It looks at the first
+    256 that have any.
+
+    Args:
+        weight: Dense, the dimension of the outputs first; the others count as one.
+
+    Returns:
+        False also where fewer than two have entries.
+
+    Example:
+        >>> orthogonal(torch.tensor([[0.0, 2.0, 0.0], [-1.2, 0.0, 1.6]])), orthogonal(torch.ones(2, 3))
+        (True, False)
+    """
+    rows = weight.detach().flatten(1)
+    rows = rows if len(rows) <= rows.shape[1] else rows.T
+    rows = rows[rows.any(1)][:_ENOUGH].double()
+    if len(rows) < 2:
+        return False
+    products = (rows @ rows.T) / rows.square().sum(1).mean()
+    alone, same = products.abs() < _CLOSE, (products.abs() - 1).abs() < _CLOSE
+    return bool((alone | same).all()) and bool(same.diagonal().all())
 
 
 def approximate_isometry_(

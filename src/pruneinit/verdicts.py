@@ -73,8 +73,15 @@ def advice(found: Findings) -> tuple[str, ...]:
     dense = through(found.stages["dense"]) if "dense" in found.stages else None
     chi = found.chi("dense") if "dense" in found.stages else None
     far = chi is not None and abs(math.log(chi)) > FAR
-    off = dense is not None and not found.branches and ((_worse(dense) > FADED and _goes_on(found)) or far)
-    if off:
+    off = (
+        dense is not None
+        and not found.branches
+        and not found.isometric
+        and ((_worse(dense) > FADED and _goes_on(found)) or far)
+    )
+    if found.isometric:
+        lines.extend(_too_sparse(found))
+    elif off:
         phase = "ordered" if (dense or 0) < 1 else "chaotic"
         lines.append(
             f"Already before pruning the network is in the {phase} phase: the square of its gradient changes "
@@ -82,7 +89,8 @@ def advice(found: Findings) -> tuple[str, ...]:
         )
     elif found.empty or found.scarce:
         lines.append(_starved(found))
-    if not found.empty and not found.scarce and _unreached(found) and _keeps_more_by_erk(found):
+    keeps_enough = not found.empty and not found.scarce and not found.isometric
+    if keeps_enough and _unreached(found) and _last_keeps_more_by_erk(found):
         lines.append("Let the last layer keep more, so that more outputs can be reached: prune(..., scope='erk+').")
     if not off and not found.empty and trains(found, BY_NEURON):
         lines.append(
@@ -97,7 +105,7 @@ def advice(found: Findings) -> tuple[str, ...]:
                 "Rescale the survivors, rescale_(model, batches, masks=masks): the square of the gradient would then "
                 f"change {_by(rescaled)} on the way back, instead of {_by(pruned)}."
             )
-    if not off and not found.empty and not found.branches and _hopeless(found):
+    if not off and not found.empty and not found.branches and not found.isometric and _hopeless(found):
         share = f"sparsity={found.sparsity:.4g}"
         tried = "Rescaled by layer or by neuron" if BY_NEURON in found.learnable else "Rescaled"
         lines.append(
@@ -105,7 +113,7 @@ def advice(found: Findings) -> tuple[str, ...]:
             f"trains from layers that are sparse and orthogonal at once: sparse_orthogonal_(model, {share}), then "
             f"prune(model, Magnitude(), {share}, scope='ends')."
         )
-    dead = _dead(found)
+    dead = 0.0 if found.isometric else _dead(found)  # with other weights its layers would be orthogonal no more
     if dead == 1 and not found.empty and found.stages.get(found.stage or ""):
         lines.append("prune(..., effective=True) keeps weights only where they are on a path from input to output.")
     elif 0.01 < dead < 1:
@@ -157,12 +165,18 @@ def _unreached(found: Findings) -> list[str]:
     return [f"Nothing leads to {last.number - last.reached:,} of {last.number:,} outputs ({last.name})."]
 
 
-def _keeps_more_by_erk(found: Findings) -> bool:
+def _last_keeps_more_by_erk(found: Findings) -> bool:
     """Whether the layer of the outputs would keep more by ERK+."""
+    last = found.outputs
     kept = {layer.name: layer.kept for layer in found.layers}
+    return last is not None and _by_rule(found, "erk+")[last.name] > kept[last.name]
+
+
+def _by_rule(found: Findings, rule: str) -> dict[str, int]:
+    """How many weights each layer would keep by a rule, as many in all."""
+    shapes = {layer.name: layer.shape for layer in found.layers}
     sizes = {layer.name: layer.total for layer in found.layers}
-    shares = counts("erk+", {layer.name: layer.shape for layer in found.layers}, sum(kept.values()), sizes)
-    return found.outputs is not None and shares[found.outputs.name] > kept[found.outputs.name]
+    return counts(rule, shapes, sum(layer.kept for layer in found.layers), sizes)
 
 
 def _count(names: tuple[str, ...], found: Findings) -> str:
@@ -254,6 +268,21 @@ def _hopeless(found: Findings) -> bool:
         and trains(found, found.stage or "") is False
         and trains(found, last) is False
     )
+
+
+def _too_sparse(found: Findings) -> list[str]:
+    """What is left to advise where layers are sparse and orthogonal, if they are not expected to train even so."""
+    told = trains(found, found.stage or "")
+    if told and not found.empty and not _unreached(found):
+        return []
+    if told is None and not found.empty and not found.scarce and not _unreached(found):
+        return []
+    moved = any(
+        abs(layer.kept - by) > 1 for layer, by in zip(found.layers, _by_rule(found, "ends").values(), strict=True)
+    )
+    share = f"sparsity={found.sparsity:.4g}, scope='ends'"
+    other = f", or draw them anew, sparse_orthogonal_(model, {share}), then prune(model, Magnitude(), {share})"
+    return [f"Its layers are sparse and orthogonal already: take fewer weights away{other if moved else ''}."]
 
 
 def _starved(found: Findings) -> str:
