@@ -418,3 +418,43 @@ def test_refused(model, options, message):
     with pytest.raises(InputError, match=message):
         sparse_orthogonal_(model, **options)
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize(
+    "options, alike",
+    [
+        ({"padding": 1}, False),
+        ({"padding": 1, "padding_mode": "circular"}, True),
+        ({"padding": 1, "stride": 2}, True),
+        ({"padding": 1, "kernel_size": 2}, True),
+    ],
+    ids=["zeros", "periodic", "strided", "even"],
+)
+def test_half_of_the_channels_stay_where_a_shift_would_lose_an_edge(options, alike):
+    model = nn.Sequential(nn.Conv2d(180, 180, **{"kernel_size": 3, **options}), nn.Tanh())
+    sparse_orthogonal_(
+        model, scope={"0.weight": 180 / model[0].weight.numel()}, generator=torch.Generator().manual_seed(0)
+    )
+    taps = model[0].weight.detach().flatten(2).count_nonzero((0, 1)).tolist()  # one entry a channel: nothing is turned
+    each = 180 // len(taps)
+    assert sum(taps) == 180
+    if alike:
+        assert taps == [each] * len(taps)
+    else:
+        assert taps[4] > 90
+        assert all(5 <= number <= each for number in taps[:4] + taps[5:])
+
+
+def test_with_zero_borders_less_of_an_image_is_lost_than_by_shifts_alike():
+    left = {}
+    for mode in ("zeros", "circular"):
+        drawn, run = (
+            nn.Sequential(*(nn.Conv2d(32, 32, 3, padding=1, padding_mode=borders, bias=False) for _ in range(10)))
+            for borders in (mode, "zeros")
+        )
+        generator = torch.Generator().manual_seed(0)
+        run.load_state_dict(sparse_orthogonal_(drawn, "linear", sparsity=0.97, generator=generator).state_dict())
+        images = torch.randn(16, 32, 4, 4, generator=generator)
+        with torch.no_grad():
+            left[mode] = float(run(images).square().mean() / images.square().mean())
+    assert left["zeros"] > 2 * left["circular"]

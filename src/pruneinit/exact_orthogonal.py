@@ -20,7 +20,7 @@ from pruneinit.meanfield import Activation, ActivationSpec, NoEdgeOfChaos
 from pruneinit.meanfield import activation as resolved
 from pruneinit.meanfield.gaussian import check_number
 from pruneinit.selection import check_scope
-from pruneinit.weights import Weight
+from pruneinit.weights import Weight, owner
 
 
 def sparse_orthogonal_(
@@ -42,7 +42,8 @@ def sparse_orthogonal_(
     Improving Static Sparse Training with Exact Orthogonal Initialization", 2024), spread evenly over rows. Prune it by
     `Magnitude()` to the same sparsity and scope, which removes zeros alone. A convolution begins as one shift a
     channel, and channels are turned in pairs from either side: with periodic borders and stride 1 it keeps the norm of
-    images.
+    images. Where borders are zeros a shift loses an edge, half of an image of 2 x 2 pixels, and every second channel
+    begins unshifted (docs/edge.md).
 
     Where layers of a plain stack widen and narrow in turn, what leads out of a wide layer reads just the directions
     that lead into it, at the same norm; drawn apart, each pair of layers would lose some of the signal.
@@ -153,10 +154,24 @@ def sparse_orthogonal_(
         else:
             start = None
         small = _of(weight, used[weight.name])
-        values = scale * sparse_orthogonal(small, kept[weight.name], generator, dtype, mirrors, start)
+        lossy = _loses_edges(owner(model, weight.name)[0])
+        values = scale * sparse_orthogonal(
+            small, kept[weight.name], generator, dtype, mirrors, start, half_centred=lossy
+        )
         return values if small is weight else _placed(values, weight, mirrors)
 
     return initialize_(model, draw, sigma_w, sigma_b, generator)
+
+
+def _loses_edges(module: nn.Module) -> bool:
+    """Whether an image that a convolution shifts loses an edge, but would not if it stayed where it is.
+
+    With a stride either leaves out most positions; and an even kernel has no centre.
+    """
+    kernel: Sequence[int] = getattr(module, "kernel_size", ())
+    stride: Sequence[int] = getattr(module, "stride", ())
+    periodic = getattr(module, "padding_mode", "circular") == "circular"
+    return not periodic and all(size % 2 for size in kernel) and all(step == 1 for step in stride)
 
 
 def _read(start: Tensor, outputs: int, kept: int, generator: Generator) -> Tensor:
