@@ -48,13 +48,13 @@ def sparse_orthogonal(
     mirrored: Mirrored = (False, False),
     start: Tensor | None = None,
     *,
-    half_centred: bool = False,
+    unshifted: float = 0.0,
 ) -> Tensor:
     """As `orthogonal`, with at most `kept` values that are not 0, spread evenly; where too few, some rows are empty.
 
     A matrix of which all are kept is Haar-random. Convolutions shift each channel by one tap of its own and turn
     channels into each other, so that with periodic borders and stride 1 they keep the norm of images too. With
-    `half_centred` every second channel stays where it is, for borders at which a shift loses something.
+    `unshifted` that share of the channels stays where it is, for borders at which a shift loses something.
 
     Where outputs are mirrored, the second half of them are the first half's negatives, and where inputs are, so are
     the columns of the second half; the matrix of one half is then the orthogonal one.
@@ -81,7 +81,7 @@ def sparse_orthogonal(
         if own >= outputs * inputs * taps and taps == 1 and start is None:  # nothing is to be 0
             matrix = _haar(outputs, inputs, generator, dtype)
         else:
-            matrix = _sparse(outputs, inputs, taps, own, generator, start, half_centred).to(dtype)
+            matrix = _sparse(outputs, inputs, taps, own, generator, start, unshifted).to(dtype)
         if mirrored[1]:
             matrix = torch.cat([matrix, -matrix], 1) / math.sqrt(2)
         return torch.cat([matrix, -matrix]) if mirrored[0] else matrix
@@ -136,7 +136,7 @@ def _haar(rows: int, columns: int, generator: Generator, dtype: torch.dtype) -> 
     return math.sqrt(max(rows, columns) / columns) * (uniform if rows >= columns else uniform.T)
 
 
-def disjoint(rows: int, columns: int, taps: int, kept: int, generator: Generator, half_centred: bool = False) -> Tensor:
+def disjoint(rows: int, columns: int, taps: int, kept: int, generator: Generator, unshifted: float = 0.0) -> Tensor:
     """Orthonormal rows that share no column, with one tap a column and at most `kept` entries: [rows, columns, taps].
 
     Example:
@@ -151,8 +151,8 @@ def disjoint(rows: int, columns: int, taps: int, kept: int, generator: Generator
     if taps > 1:  # all alike
         places = torch.arange(len(own), device=device) % taps
         tap = torch.randperm(taps, generator=generator, device=device)[places]
-        if half_centred:
-            tap[torch.randperm(len(own), generator=generator, device=device)[::2]] = taps // 2
+        if unshifted:
+            tap[torch.randperm(len(own), generator=generator, device=device)[: round(unshifted * len(own))]] = taps // 2
     matrix[torch.arange(len(own), device=device) % rows, own, tap] = normal((len(own),), generator, torch.float64)
     matrix /= matrix.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None]
     return matrix
@@ -165,7 +165,7 @@ def _sparse(
     kept: int,
     generator: Generator,
     start: Tensor | None,
-    half_centred: bool,
+    unshifted: float,
 ) -> Tensor:
     """As `_haar` with at most `kept` entries that are not 0, [rows, columns, taps] (float64).
 
@@ -174,10 +174,10 @@ def _sparse(
     changes no norm.
     """
     if rows > columns:
-        tall = _sparse(columns, rows, taps, kept, generator, start, half_centred).transpose(0, 1)
+        tall = _sparse(columns, rows, taps, kept, generator, start, unshifted).transpose(0, 1)
         return tall * math.sqrt(rows / columns)
     if start is None:
-        start = disjoint(rows, columns, taps, kept, generator, half_centred)
+        start = disjoint(rows, columns, taps, kept, generator, unshifted)
     return turned(start, kept, generator)
 
 

@@ -22,6 +22,8 @@ from pruneinit.meanfield.gaussian import check_number
 from pruneinit.selection import check_scope
 from pruneinit.weights import Weight, owner
 
+_UNSHIFTED = 0.5  # of the channels of a convolution whose borders are zeros: measured in docs/edge.md
+
 
 def sparse_orthogonal_(
     model: nn.Module,
@@ -42,8 +44,8 @@ def sparse_orthogonal_(
     Improving Static Sparse Training with Exact Orthogonal Initialization", 2024), spread evenly over rows. Prune it by
     `Magnitude()` to the same sparsity and scope, which removes zeros alone. A convolution begins as one shift a
     channel, and channels are turned in pairs from either side: with periodic borders and stride 1 it keeps the norm of
-    images. Where borders are zeros a shift loses an edge, half of an image of 2 x 2 pixels, and every second channel
-    begins unshifted (docs/edge.md).
+    images. Where borders are zeros a shift loses an edge, half of an image of 2 x 2 pixels, and half of the channels
+    begin unshifted (docs/edge.md).
 
     Where layers of a plain stack widen and narrow in turn, what leads out of a wide layer reads just the directions
     that lead into it, at the same norm; drawn apart, each pair of layers would lose some of the signal.
@@ -154,9 +156,9 @@ def sparse_orthogonal_(
         else:
             start = None
         small = _of(weight, used[weight.name])
-        lossy = _loses_edges(owner(model, weight.name)[0])
+        unshifted = _UNSHIFTED if _loses_edges(owner(model, weight.name)[0]) else 0.0
         values = scale * sparse_orthogonal(
-            small, kept[weight.name], generator, dtype, mirrors, start, half_centred=lossy
+            small, kept[weight.name], generator, dtype, mirrors, start, unshifted=unshifted
         )
         return values if small is weight else _placed(values, weight, mirrors)
 
