@@ -156,7 +156,7 @@ def sparse_orthogonal_(
         else:
             start = None
         small = _of(weight, used[weight.name])
-        unshifted = _UNSHIFTED if _loses_edges(owner(model, weight.name)[0]) else 0.0
+        unshifted = _UNSHIFTED if _loses_edges(owner(model, weight.name)[0], weight) else 0.0
         values = scale * sparse_orthogonal(
             small, kept[weight.name], generator, dtype, mirrors, start, unshifted=unshifted
         )
@@ -165,15 +165,15 @@ def sparse_orthogonal_(
     return initialize_(model, draw, sigma_w, sigma_b, generator)
 
 
-def _loses_edges(module: nn.Module) -> bool:
+def _loses_edges(module: nn.Module, weight: Weight) -> bool:
     """Whether an image that a convolution shifts loses an edge, but would not if it stayed where it is.
 
     With a stride either leaves out most positions; and an even kernel has no centre.
     """
-    kernel: Sequence[int] = getattr(module, "kernel_size", ())
-    stride: Sequence[int] = getattr(module, "stride", ())
+    stride = getattr(module, "stride", 1)
+    steps = stride if isinstance(stride, Sequence) else (stride,)
     periodic = getattr(module, "padding_mode", "circular") == "circular"
-    return not periodic and all(size % 2 for size in kernel) and all(step == 1 for step in stride)
+    return not periodic and all(size % 2 for size in weight.shape[2:]) and all(step == 1 for step in steps)
 
 
 def _read(start: Tensor, outputs: int, kept: int, generator: Generator) -> Tensor:

@@ -72,7 +72,7 @@ def orthogonal(weight: Tensor) -> bool:
     """
     rows = weight.detach().flatten(1)
     rows = rows if len(rows) <= rows.shape[1] else rows.T
-    rows = rows[rows.any(1)][:_ENOUGH].double()
+    rows = rows[rows.any(1)][:_ENOUGH].float()
     if len(rows) < 2:
         return False
     products = (rows @ rows.T) / rows.square().sum(1).mean()
