@@ -226,6 +226,12 @@ def test_where_the_others_have_no_room_the_last_layer_keeps_more_by_ends(within)
     assert found == {"first": within, "a": within, "last": 1000 - 2 * within}
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_a_tensor_without_values_takes_nothing(rule):
+    shapes = {"a": (3, 4), "b": (0, 5)}
+    assert counts(rule, shapes, 6, sizes_of(shapes)) == {"a": 6, "b": 0}
+
+
 def test_a_grouped_convolution_has_the_erk_share_of_its_own_tensor():
     model = torch.nn.Sequential(torch.nn.Conv2d(8, 16, 3, groups=4), torch.nn.Conv2d(16, 64, 3))
     shapes = {found.name: found.shape for found in pi.prunable(model).values()}

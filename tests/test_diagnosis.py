@@ -410,6 +410,20 @@ def test_what_is_sparse_and_orthogonal_already_is_not_told_to_become_so(sparsity
         assert told.startswith(f"Its layers are sparse and orthogonal already: {expected}")
 
 
+@pytest.mark.parametrize("scale, options, phase", [(2.0, {}, "chaotic"), (1.0, {"mirrored": False}, "ordered")])
+def test_what_is_orthogonal_but_no_isometry_is_still_told_to_go_to_the_edge(scale, options, phase):
+    model = pi.models.build("mlp", input_shape=(1, 8, 8), classes=10, depth=100, activation="relu")
+    pi.sparse_orthogonal_(model, sparsity=0.95, generator=torch.Generator().manual_seed(0), **options)
+    with torch.no_grad():
+        for value in model.parameters():
+            value *= scale
+    masks = pi.prune(model, pi.Magnitude(), sparsity=0.95, scope="ends")
+    found = pi.diagnose(model, [batch(64, 32, 10, 0)], masks)
+    assert found.isometric
+    assert f"the network is in the {phase} phase" in found.advice[0]
+    assert not any("already: take fewer" in told for told in found.advice)
+
+
 def test_a_dense_orthogonal_network_and_what_pruning_leaves_of_it_are_not_sparse_and_orthogonal():
     model = pi.models.build("mlp", input_shape=(1, 8, 8), classes=10, depth=6, activation="tanh")
     pi.orthogonal_(model, generator=torch.Generator().manual_seed(0))

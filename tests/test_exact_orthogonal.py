@@ -424,11 +424,16 @@ def test_refused(model, options, message):
     "options, alike",
     [
         ({"padding": 1}, False),
+        ({"padding": "same", "dilation": 2}, False),
+        ({"padding": 1, "groups": 180}, False),
+        ({"padding": 0}, True),
+        ({"padding": 2}, True),
         ({"padding": 1, "padding_mode": "circular"}, True),
+        ({"padding": 1, "padding_mode": "reflect"}, True),
         ({"padding": 1, "stride": 2}, True),
         ({"padding": 1, "kernel_size": 2}, True),
     ],
-    ids=["zeros", "periodic", "strided", "even"],
+    ids=["zeros", "same", "depthwise", "valid", "full", "periodic", "reflected", "strided", "even"],
 )
 def test_half_of_the_channels_stay_where_a_shift_would_lose_an_edge(options, alike):
     model = nn.Sequential(nn.Conv2d(180, 180, **{"kernel_size": 3, **options}), nn.Tanh())

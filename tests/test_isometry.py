@@ -281,8 +281,26 @@ def rotation(size, seed=0):
         (torch.randn(8, 8, generator=torch.Generator().manual_seed(0)), False),
         (rotation(8)[:1], False),
         (torch.zeros(3, 3), False),
+        (torch.ones(4, 4), False),
+        (torch.ones(3), False),
+        (rotation(8).bfloat16(), True),
+        (rotation(8)[:3].reshape(3, 2, 2, 2).transpose(0, 1), True),
     ],
-    ids=["scaled", "wide", "tall", "kernel", "mirrored-and-unused", "norms-differ", "gaussian", "one-row", "nothing"],
+    ids=[
+        "scaled",
+        "wide",
+        "tall",
+        "kernel",
+        "mirrored-and-unused",
+        "norms-differ",
+        "gaussian",
+        "one-row",
+        "nothing",
+        "all-alike",
+        "vector",
+        "rounded",
+        "transposed-kernel",
+    ],
 )
 def test_a_weight_is_orthogonal_if_its_outputs_or_its_inputs_are(weight, expected):
     assert orthogonal(weight) is expected

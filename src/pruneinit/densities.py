@@ -89,8 +89,9 @@ def counts(rule: str, shapes: Shapes, keep: int, room: Counts) -> dict[str, int]
     - `"ends"`: ERK between the ends. Of all that is kept the first layer has at least 30 %, or all its weights, or its
       share of all weights where that is larger: it is the only one that sees the inputs, and what it does not read is
       lost to all that follow. The last layer has at most 25 %: where it reads many numbers, ERK would take them from
-      the layers before it. Where there are many classes and few layers it has more than that, up to five times as many
-      weights an output as the layers between, or what the others have no room for.
+      the layers before it. Where there are many classes and few layers it has more than that, up to about five times as
+      many weights an output, the first dimension of its tensor, as the layers between, or what the others have no room
+      for.
       Best for networks that are sparse and orthogonal from the start (docs/edge.md).
     - `"igq"`: Ideal Gas Quotas, densities 1 / (1 + F n) with one F for all layers (Vysogorets, Kempe, "Connectivity
       Matters: Neural Network Pruning Through the Lens of Effective Sparsity", 2023).
@@ -186,7 +187,8 @@ def _most_of_last(shapes: Shapes, keep: int, room: Counts, of_first: Fraction) -
     *others, last = shapes
     outputs = {name: (shape or (1,))[0] for name, shape in shapes.items()}
     weighed = _TIMES_AS_MANY * outputs[last]
-    by_outputs = (keep - of_first) * Fraction(weighed, weighed + sum(outputs[name] for name in others[1:]))
+    asked = weighed + sum(outputs[name] for name in others[1:])
+    by_outputs = (keep - of_first) * Fraction(weighed, asked or 1)
     unplaced = Fraction(keep - sum(room[name] for name in others))
     return max(keep * _LAST_AT_MOST, by_outputs, unplaced)
 

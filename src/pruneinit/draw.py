@@ -152,10 +152,18 @@ def disjoint(rows: int, columns: int, taps: int, kept: int, generator: Generator
         places = torch.arange(len(own), device=device) % taps
         tap = torch.randperm(taps, generator=generator, device=device)[places]
         if unshifted:
-            tap[torch.randperm(len(own), generator=generator, device=device)[: round(unshifted * len(own))]] = taps // 2
+            number = _whole(unshifted * len(own), generator)
+            tap[torch.randperm(len(own), generator=generator, device=device)[:number]] = taps // 2
     matrix[torch.arange(len(own), device=device) % rows, own, tap] = normal((len(own),), generator, torch.float64)
     matrix /= matrix.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None]
     return matrix
+
+
+def _whole(number: float, generator: Generator) -> int:
+    """A fraction goes up as often as it is large, since a channel of its own group is half a channel too."""
+    whole = math.floor(number)
+    part = number - whole
+    return whole + int(part > 0 and float(torch.rand((), generator=generator, device=generator.device)) < part)
 
 
 def _sparse(

@@ -168,12 +168,16 @@ def sparse_orthogonal_(
 def _loses_edges(module: nn.Module, weight: Weight) -> bool:
     """Whether an image that a convolution shifts loses an edge, but would not if it stayed where it is.
 
-    With a stride either leaves out most positions; and an even kernel has no centre.
+    Zeros must take the place of what is shifted out, as many as keep the size. With a stride either way leaves out most
+    positions, and an even kernel has no centre.
     """
-    stride = getattr(module, "stride", 1)
-    steps = stride if isinstance(stride, Sequence) else (stride,)
-    periodic = getattr(module, "padding_mode", "circular") == "circular"
-    return not periodic and all(size % 2 for size in weight.shape[2:]) and all(step == 1 for step in steps)
+    if getattr(module, "padding_mode", "") != "zeros" or any(size % 2 == 0 for size in weight.shape[2:]):
+        return False
+    stride, padding, dilation = (getattr(module, name, None) for name in ("stride", "padding", "dilation"))
+    ones = (1,) * len(weight.shape[2:])
+    if stride != ones or not isinstance(dilation, Sequence):
+        return False
+    return padding in ("same", tuple(step * (n // 2) for step, n in zip(dilation, weight.shape[2:], strict=True)))
 
 
 def _read(start: Tensor, outputs: int, kept: int, generator: Generator) -> Tensor:

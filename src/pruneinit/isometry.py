@@ -55,29 +55,34 @@ class Isometry:
 
 
 def orthogonal(weight: Tensor) -> bool:
-    """Whether the outputs of a weight, or its inputs where these are fewer, are orthogonal and of one norm.
+    """Whether the outputs of a weight, or its inputs, are orthogonal and of one norm.
 
-    Some may have no entries, and two may be the same but for their sign, as mirrored halves are. It looks at the first
-    256 that have any.
+    Some may have no entries, and two may be each other's negatives, as mirrored halves are. It looks at the first 256
+    that have any.
 
     Args:
-        weight: Dense, the dimension of the outputs first; the others count as one.
+        weight: Dense, its first two dimensions those of the outputs and the inputs, in whatever order.
 
     Returns:
-        False also where fewer than two have entries.
+        False also where fewer than two have entries, and for a weight of fewer dimensions.
 
     Example:
         >>> orthogonal(torch.tensor([[0.0, 2.0, 0.0], [-1.2, 0.0, 1.6]])), orthogonal(torch.ones(2, 3))
         (True, False)
     """
-    rows = weight.detach().flatten(1)
-    rows = rows if len(rows) <= rows.shape[1] else rows.T
+    if weight.ndim < 2:
+        return False
+    close = max(_CLOSE, 8 * torch.finfo(weight.dtype).eps)
+    return any(_orthogonal_rows(side.detach().flatten(1), close) for side in (weight, weight.transpose(0, 1)))
+
+
+def _orthogonal_rows(rows: Tensor, close: float) -> bool:
     rows = rows[rows.any(1)][:_ENOUGH].float()
     if len(rows) < 2:
         return False
     products = (rows @ rows.T) / rows.square().sum(1).mean()
-    alone, same = products.abs() < _CLOSE, (products.abs() - 1).abs() < _CLOSE
-    return bool((alone | same).all()) and bool(same.diagonal().all())
+    one, apart = (products.diagonal() - 1).abs() < close, products - torch.diag(products.diagonal())
+    return bool(one.all()) and bool(((apart.abs() < close) | ((apart + 1).abs() < close)).all())
 
 
 def approximate_isometry_(

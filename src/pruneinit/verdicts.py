@@ -73,23 +73,19 @@ def advice(found: Findings) -> tuple[str, ...]:
     dense = through(found.stages["dense"]) if "dense" in found.stages else None
     chi = found.chi("dense") if "dense" in found.stages else None
     far = chi is not None and abs(math.log(chi)) > FAR
-    off = (
-        dense is not None
-        and not found.branches
-        and not found.isometric
-        and ((_worse(dense) > FADED and _goes_on(found)) or far)
-    )
-    if found.isometric:
-        lines.extend(_too_sparse(found))
-    elif off:
+    off = dense is not None and not found.branches and ((_worse(dense) > FADED and _goes_on(found)) or far)
+    isometric = found.isometric and not off and _carries(found)
+    if off:
         phase = "ordered" if (dense or 0) < 1 else "chaotic"
         lines.append(
             f"Already before pruning the network is in the {phase} phase: the square of its gradient changes "
             f"{_by(dense)} on the way back. Initialise on the Edge of Chaos: edge_of_chaos_(model)."
         )
+    elif isometric:
+        lines.extend(_too_sparse(found))
     elif found.empty or found.scarce:
         lines.append(_starved(found))
-    keeps_enough = not found.empty and not found.scarce and not found.isometric
+    keeps_enough = not found.empty and not found.scarce and not isometric
     if keeps_enough and _unreached(found) and _last_keeps_more_by_erk(found):
         lines.append("Let the last layer keep more, so that more outputs can be reached: prune(..., scope='erk+').")
     if not off and not found.empty and trains(found, BY_NEURON):
@@ -105,7 +101,7 @@ def advice(found: Findings) -> tuple[str, ...]:
                 "Rescale the survivors, rescale_(model, batches, masks=masks): the square of the gradient would then "
                 f"change {_by(rescaled)} on the way back, instead of {_by(pruned)}."
             )
-    if not off and not found.empty and not found.branches and not found.isometric and _hopeless(found):
+    if not off and not found.empty and not found.branches and not isometric and _hopeless(found):
         share = f"sparsity={found.sparsity:.4g}"
         tried = "Rescaled by layer or by neuron" if BY_NEURON in found.learnable else "Rescaled"
         lines.append(
@@ -113,7 +109,7 @@ def advice(found: Findings) -> tuple[str, ...]:
             f"trains from layers that are sparse and orthogonal at once: sparse_orthogonal_(model, {share}), then "
             f"prune(model, Magnitude(), {share}, scope='ends')."
         )
-    dead = 0.0 if found.isometric else _dead(found)  # with other weights its layers would be orthogonal no more
+    dead = 0.0 if isometric else _dead(found)  # with other weights its layers would be orthogonal no more
     if dead == 1 and not found.empty and found.stages.get(found.stage or ""):
         lines.append("prune(..., effective=True) keeps weights only where they are on a path from input to output.")
     elif 0.01 < dead < 1:
@@ -270,10 +266,16 @@ def _hopeless(found: Findings) -> bool:
     )
 
 
+def _carries(found: Findings) -> bool:
+    """Whether the gradient comes back at about its size, or nothing does: weights alone are no isometry."""
+    change = through(found.stages.get(found.stage or "", {}))
+    return change is None or _worse(change) <= LOST
+
+
 def _too_sparse(found: Findings) -> list[str]:
     """What is left to advise where layers are sparse and orthogonal, if they are not expected to train even so."""
     told = trains(found, found.stage or "")
-    if told and not found.empty and not _unreached(found):
+    if (told or trains(found, BY_NEURON)) and not found.empty and not _unreached(found):
         return []
     if told is None and not found.empty and not found.scarce and not _unreached(found):
         return []

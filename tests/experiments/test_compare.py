@@ -62,6 +62,15 @@ def test_where_nothing_can_be_drawn_sparse_and_orthogonal_there_are_three_ways_a
     assert reason in told[0]
 
 
+@pytest.mark.parametrize(
+    "change", [{"depth": 1, "activation": None}, {"activation": "gelu", "width": 33, "sigma_b": 0.5}]
+)
+def test_what_a_recipe_can_draw_is_not_left_out(change):
+    told = []
+    assert "sparse orthogonal" in dict(ways(dataclasses.replace(COMPARED, **change), load("digits"), told.append))
+    assert told == []
+
+
 def test_nothing_is_told_where_nothing_is_left_out():
     told = []
     assert len(ways(dataclasses.replace(COMPARED, activation="relu"), load("digits"), told.append)) == 4

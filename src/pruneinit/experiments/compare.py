@@ -6,11 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
-
 from pruneinit.data import Dataset
 from pruneinit.errors import InputError
-from pruneinit.exact_orthogonal import sparse_orthogonal_
 from pruneinit.experiments.prepare import network, scoring_batch
 from pruneinit.experiments.recipe import Recipe
 from pruneinit.residual import find_residuals
@@ -62,18 +59,19 @@ def ways(
     if len(find_residuals(model, scoring_batch(edge, dataset)[0][:1])):
         return [*found, ("Edge of Chaos + Stable ResNet", dataclasses.replace(edge, residuals="stable"))]
     found.append(("Edge of Chaos + rescaling", dataclasses.replace(edge, rescale="layer")))
-    if reason := _no_sparse_orthogonal(recipe, model):
+    sparse = dataclasses.replace(edge, **_SPARSE_ORTHOGONAL)
+    if reason := _no_sparse_orthogonal(sparse, dataset):
         tell(f"left out is 'sparse orthogonal': {reason}")
         return found
-    return [*found, ("sparse orthogonal", dataclasses.replace(edge, **_SPARSE_ORTHOGONAL))]
+    return [*found, ("sparse orthogonal", sparse)]
 
 
-def _no_sparse_orthogonal(recipe: Recipe, model: nn.Module) -> str:
-    """Why there is no such way; empty where there is. Draws the weights of `model`."""
+def _no_sparse_orthogonal(recipe: Recipe, dataset: Dataset) -> str:
+    """Why there is no such way; empty where there is."""
     if recipe.sanity != "none":
         return f"its masks are drawn at random, so that sanity={recipe.sanity!r} would check nothing"
     try:
-        sparse_orthogonal_(model, recipe.activation, sparsity=recipe.sparsity)
+        network(recipe, dataset)
     except InputError as error:
         return str(error)
     return ""
