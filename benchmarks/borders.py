@@ -12,25 +12,19 @@ and a table of `docs/edge.md`. An hour and a half on one core; with `--only` som
 from __future__ import annotations
 
 import argparse
-import copy
-import functools
 import json
-import statistics
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 import torch
 from documents import PROJECT, parse, put_table, write_results
+from trained import at_better_rate, images_of, told
 
 from pruneinit import Magnitude, models, prune, rescale_, sparse_orthogonal_, sparsify_
-from pruneinit.data import load
-from pruneinit.experiments.prepare import held_out, scoring_batch
-from pruneinit.experiments.recipe import Recipe
+from pruneinit.experiments.prepare import scoring_batch
 from pruneinit.paper import study
 from pruneinit.seeds import derived
-from pruneinit.train import Training, train
 
 FIRST_SEED = 5
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -60,7 +54,6 @@ PLACES = (
     Place("3xVGG16, 98 %", "edge-cifar", "3xvgg16", 0.98, (0.05, 0.02), rescaled=True),
     *(Place(f"V-CNN, depth {depth}, 95 %", "edge-vcnn", "vcnn-2", 0.95, (0.1, 0.03), depth) for depth in (10, 50)),
 )
-read = functools.cache(load)
 
 
 def main() -> None:
@@ -78,9 +71,10 @@ def main() -> None:
     before = {} if arguments.only is None else json.loads((PROJECT / "results" / "borders.json").read_text())["places"]
     found = {place.name: (before | fresh)[place.name] for place in PLACES if place.name in before | fresh}
     rows = [[name, *(told(one["networks"]) for one in columns)] for name, columns in found.items()]
+    numbers = {len(one["networks"]) for columns in found.values() for one in columns}
     said = (
         "ReLU, sparse orthogonal by `ends`; test accuracy in percent, mean ± standard deviation over "
-        f"{arguments.seeds} seeds, each at the better of two learning rates on held-out images."
+        f"{' or '.join(map(str, sorted(numbers)))} seeds, each at the better of two learning rates on held-out images."
     )
     header = ("unshifted", "all taps alike", *(f"{100 * share:g} %" for share in SHARES[1:]))
     put_table("edge.md", header, rows, said, commit, "borders")
@@ -90,11 +84,7 @@ def main() -> None:
 def measured(place: Place, share: float, seed: int) -> dict[str, Any]:
     """A network trained at each rate: its accuracy at the better one."""
     settings = study(place.study).grid("small").recipe
-    data: Mapping[str, Any] = {
-        name: settings[name] for name in ("data", "validation", "train_images", "score_images") if name in settings
-    }
-    recipe = Recipe(seed=seed, **data)
-    dataset = held_out(recipe, read(settings["data"]))
+    recipe, dataset = images_of(settings, seed)
     borders: dict[str, Any] = {"padding": "zero"} if place.model == "vcnn-2" else {}
     model = models.build(
         place.model, input_shape=dataset.shape, classes=len(dataset.classes), depth=place.depth,
@@ -107,16 +97,7 @@ def measured(place: Place, share: float, seed: int) -> dict[str, Any]:
     if place.rescaled:
         rescale_(model, [scoring_batch(recipe, dataset)], masks=masks, method="layer")
     sparsify_(model, masks)
-    trainings = [Training(**{**settings["training"], "lr": rate}) for rate in place.rates]
-    records = [[*train(copy.deepcopy(model), dataset, how, seed=seed)] for how in trainings]
-    best = max((one[-1] for one in records), key=lambda epoch: epoch.validation_accuracy or 0.0)
-    return {"seed": seed, "accuracy": best.test_accuracy}
-
-
-def told(networks: Sequence[Mapping[str, Any]]) -> str:
-    """Test accuracy in percent over the seeds."""
-    values = [100 * one["accuracy"] for one in networks]
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values) if len(values) > 1 else 0.0:.1f}"
+    return {"seed": seed, "accuracy": at_better_rate(model, dataset, settings, place.rates, seed)}
 
 
 if __name__ == "__main__":

@@ -12,26 +12,19 @@ An hour on one core.
 from __future__ import annotations
 
 import argparse
-import copy
-import functools
 import math
-import statistics
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from documents import parse, put_table, write_results
+from trained import at_better_rate, images_of, read, told
 
 from pruneinit import Magnitude, models, prunable, prune, sparse_orthogonal_, sparsify_
-from pruneinit.data import load
 from pruneinit.densities import counts
 from pruneinit.errors import InputError
-from pruneinit.experiments.prepare import held_out
-from pruneinit.experiments.recipe import Recipe
 from pruneinit.paper import study
 from pruneinit.seeds import derived
-from pruneinit.train import Training, stackable, train, train_side_by_side
 
 FIRST_SEED = 2
 
@@ -87,8 +80,6 @@ LAST = (
 )
 FIRST_SHARES = (None, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 LAST_SHARES = (None, 0.7, 0.5, 0.35, 0.25, 0.15, 0.08)
-
-read = functools.cache(load)
 
 
 def main() -> None:
@@ -172,8 +163,7 @@ def build(place: Place) -> torch.nn.Module:
 def measured(place: Place, end: str, share: float | str | None, seed: int) -> dict[str, Any]:
     """A network trained at each rate: its accuracy at the better one; None where the share cannot be had."""
     settings = place.settings
-    data: Mapping[str, Any] = {name: settings[name] for name in ("validation", "train_images") if name in settings}
-    dataset = held_out(Recipe(seed=seed, **data), read(settings["data"]))
+    _, dataset = images_of(settings, seed)
     model = build(place)
     numbers, weights = kept(place, end, share), prunable(model)
     densities = {name: number / weights[name].numel for name, number in numbers.items()}
@@ -185,22 +175,7 @@ def measured(place: Place, end: str, share: float | str | None, seed: int) -> di
     except InputError:  # the other layers are left with less than their mirrored halves need
         return made | {"accuracy": None}
     sparsify_(model, prune(model, Magnitude(), sparsity=None, scope=densities))
-    trainings = [Training(**{**settings["training"], "lr": rate}) for rate in place.rates]
-    copies = [copy.deepcopy(model) for _ in trainings]
-    if stackable(copies, trainings):
-        records = train_side_by_side(copies, dataset, trainings, seed=seed)
-    else:
-        records = [[*train(one, dataset, how, seed=seed)] for one, how in zip(copies, trainings, strict=True)]
-    best = max((one[-1] for one in records), key=lambda epoch: epoch.validation_accuracy or 0.0)
-    return made | {"accuracy": best.test_accuracy}
-
-
-def told(networks: Sequence[Mapping[str, Any]]) -> str:
-    """Test accuracy in percent over the seeds, - where no such network can be made."""
-    if any(one["accuracy"] is None for one in networks):
-        return "-"
-    values = [100 * one["accuracy"] for one in networks]
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values) if len(values) > 1 else 0.0:.1f}"
+    return made | {"accuracy": at_better_rate(model, dataset, settings, place.rates, seed)}
 
 
 if __name__ == "__main__":

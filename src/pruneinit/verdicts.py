@@ -275,9 +275,8 @@ def _carries(found: Findings) -> bool:
 def _too_sparse(found: Findings) -> list[str]:
     """What is left to advise where layers are sparse and orthogonal, if they are not expected to train even so."""
     told = trains(found, found.stage or "")
-    if (told or trains(found, BY_NEURON)) and not found.empty and not _unreached(found):
-        return []
-    if told is None and not found.empty and not found.scarce and not _unreached(found):
+    fine = told or trains(found, BY_NEURON) or (told is None and not found.scarce)
+    if fine and not found.empty and not _unreached(found):
         return []
     moved = any(
         abs(layer.kept - by) > 1 for layer, by in zip(found.layers, _by_rule(found, "ends").values(), strict=True)
